@@ -1,0 +1,38 @@
+# The front door. Every target does its own set-up: a fresh machine needs only Python 3.11 and make.
+PYTHON ?= python3.11
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+TEST   := $(BIN)/python -m pytest -q -n 2
+
+.PHONY: help demo test lint types bench docs clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+# torch first: any other package that asks for torch is then content with the pinned build.
+$(READY): constraints.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt --upgrade pip
+	$(BIN)/python -m pip install -q -c constraints.txt torch
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[all]' --group test --group lint --group bench
+	@touch $(READY)
+
+demo: $(READY)  ## train a small network on kanji without and with memory, print the gain, draw the pictures
+	$(BIN)/torchbank demo
+
+test: $(READY)  ## the whole suite: once with shape checks, then the tests that must run without them
+	$(TEST)
+	$(TEST) -o addopts="--strict-markers" -m plain
+
+lint: $(READY)  ## style, types and the import contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyrefly check
+	$(BIN)/lint-imports
+
+bench: $(READY)  ## time the reads, losses and push beside their peers; writes benchmarks/results/
+	$(BIN)/python -m benchmarks.run
+
+clean:  ## remove what the targets made
+	rm -rf $(VENV) runs .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,36 @@
+"""One family of exceptions.
+
+Every error a user can cause is a `BankError` and also the built-in exception a Python user expects, so both
+`except tb.errors.BankError` and `except ValueError` work. Messages say what was given, what was expected and
+what to do.
+"""
+
+__all__ = ["BankError", "BankKeyError", "BankStateError", "BankTypeError", "BankValueError", "FileFormatError"]
+
+
+class BankError(Exception):
+    """Base of every error that torchbank raises on purpose."""
+
+
+class BankValueError(BankError, ValueError):
+    """A value is out of range, of the wrong shape or not finite."""
+
+
+class BankTypeError(BankError, TypeError):
+    """A tensor or argument has the wrong dtype or type."""
+
+
+class BankKeyError(BankError, KeyError):
+    """A field, key, name or state entry is missing or unknown."""
+
+    def __str__(self) -> str:
+        # KeyError shows the repr of its argument; a sentence should read as a sentence.
+        return str(self.args[0]) if self.args else ""
+
+
+class BankStateError(BankError, RuntimeError):
+    """The operation does not fit the present state (double backward, a bank overwritten by DDP)."""
+
+
+class FileFormatError(BankError, ValueError):
+    """A file is truncated, foreign or of a version that this torchbank does not read."""
