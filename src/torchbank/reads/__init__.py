@@ -1,1 +1,26 @@
-"""(under construction)"""
+"""The three reads of a bank as pure functions of tensors.
+
+`attend` (log-sum-exp and readout), `nearest` (the k best rows) and `pair_sum` (a function summed over pairs):
+each passes over the rows once, keeps O(batch) state and never builds the (batch x rows) matrix.
+"""
+
+from torchbank.reads._attend import attend
+from torchbank.reads._nearest import nearest
+from torchbank.reads._pair_function import PairFunction
+from torchbank.reads._pair_sum import SCORE, pair_sum
+from torchbank.reads._results import Neighbors, PairSum, Readout
+from torchbank.reads._selection import Clause, Match, Selection
+
+__all__ = [
+    "SCORE",
+    "Clause",
+    "Match",
+    "Neighbors",
+    "PairFunction",
+    "PairSum",
+    "Readout",
+    "Selection",
+    "attend",
+    "nearest",
+    "pair_sum",
+]

@@ -1,0 +1,39 @@
+"""Gradients of the read operators: none for most arguments, and a clear refusal to differentiate twice.
+
+A read finds its gradient in the forward pass and keeps no bank rows, so the gradient is a constant to
+autograd: a second derivative would silently come out as zero.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torchbank.errors import BankStateError
+
+
+class _FirstOrderOnly(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, queries: Tensor) -> Tensor:  # noqa: ARG004
+        return gradient.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG004
+        msg = (
+            "a bank read was differentiated twice; its gradient is found in the forward pass and cannot be "
+            'differentiated again. Use impl="reference" for second derivatives'
+        )
+        raise BankStateError(msg)
+
+
+def first_order_only(gradient: Tensor, queries: Tensor) -> Tensor:
+    """Return ``gradient``, tied to ``queries`` so that differentiating it raises `BankStateError`.
+
+    Grad mode is on inside a backward pass only under ``create_graph=True``.
+    """
+    return _FirstOrderOnly.apply(gradient, queries) if torch.is_grad_enabled() else gradient
+
+
+def no_gradients(arguments: tuple) -> list:
+    """No gradient for any of an operator's arguments, in their structure."""
+    return [[None] * len(argument) if isinstance(argument, list) else None for argument in arguments]

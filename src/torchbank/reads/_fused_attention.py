@@ -1,0 +1,76 @@
+"""PyTorch's fused CPU attention as a bank read: keys = values = bank.
+
+The operator is private, so everything about it is in this file: it is tried once on a small case before its
+first use, and `attend` streams in blocks where it is missing or wrong. It must never see an empty batch or an
+empty bank (it kills the process), a mask that leaves a query nothing (it returns 0 for -inf), or mixed dtypes.
+"""
+
+from functools import cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from torchbank.reads._selection import Selection
+
+# The operator splits its work over heads and runs of queries; a small batch fills the cores only as heads.
+_SMALL_BATCH = 16
+_HEADS = 8
+
+
+def fits(queries: Tensor, rows: Tensor, selection: Selection, *, fast: bool) -> bool:
+    """Whether this read is one that the operator does rightly and faster than the blocked form."""
+    return (
+        queries.device.type == "cpu"
+        and len(queries) > 0
+        and len(rows) >= _HEADS
+        and queries.dtype == torch.float32
+        and (rows.dtype == torch.float32 or (fast and rows.dtype in (torch.bfloat16, torch.float16)))
+        and selection.bias is None
+        and not selection.exclude
+        and not selection.include
+        and _works()
+    )
+
+
+def attend(
+    queries: Float[Tensor, "batch dim"], rows: Float[Tensor, "rows dim"], scale: Float[Tensor, ""]
+) -> tuple[Tensor, Tensor]:
+    """The log-sum-exp (batch,) and readout (batch, dim) of unmasked rows."""
+    cast = queries.to(rows.dtype)
+    if len(queries) > _SMALL_BATCH:
+        lse, readout = _one_call(cast, rows, scale, heads=1)
+    else:
+        even = len(rows) - len(rows) % _HEADS
+        lse, readout = _one_call(cast, rows[:even], scale, heads=_HEADS)
+        if even < len(rows):
+            last = _one_call(cast, rows[even:], scale, heads=1)
+            lse, readout = torch.cat([lse, last[0]]), torch.cat([readout, last[1]])
+    total = lse.logsumexp(dim=0)
+    weights = (lse - total).exp()
+    return total.to(queries.dtype), torch.einsum("hb,hbd->bd", weights, readout.to(weights.dtype)).to(queries.dtype)
+
+
+def _one_call(queries: Tensor, rows: Tensor, scale: Tensor, *, heads: int) -> tuple[Tensor, Tensor]:
+    """Each head reads a run of the rows: lse (heads, batch) and readout (heads, batch, dim)."""
+    batch, dim = queries.shape
+    keys = rows.reshape(1, heads, len(rows) // heads, dim)
+    readout, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        queries.expand(1, heads, batch, dim), keys, keys, 0.0, False, scale=float(scale)
+    )
+    return lse.reshape(heads, batch), readout.reshape(heads, batch, dim)
+
+
+@cache
+def _works() -> bool:
+    """Try the operator on a case whose answer is known."""
+    queries = torch.tensor([[1.0, 0.0], [0.0, -2.0], [0.5, 0.5]])
+    rows = torch.arange(-8.0, 8.0).reshape(8, 2) / 8
+    try:
+        lse, readout = _one_call(queries, rows, torch.tensor(3.0), heads=1)
+    except (RuntimeError, AttributeError, TypeError):
+        return False
+    logits = 3.0 * queries @ rows.T
+    return torch.allclose(lse[0], logits.logsumexp(1), atol=1e-5) and torch.allclose(
+        readout[0], logits.softmax(1) @ rows, atol=1e-5
+    )

@@ -1,0 +1,93 @@
+"""`nearest`: the k best rows of each query, exact, without the (batch x rows) score matrix."""
+
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from torchbank.errors import BankValueError
+from torchbank.reads._doors import Impl, check_choice, check_tensors, without_autocast
+from torchbank.reads._group_maxima import nearest_blocked
+from torchbank.reads._reference import compute_dtype, nearest_reference
+from torchbank.reads._results import Neighbors
+from torchbank.reads._selection import SCHEMA, FlatSelection, Selection, real_rows
+
+Metric = Literal["dot", "euclidean"]
+
+
+def nearest(
+    queries: Tensor,
+    rows: Tensor,
+    k: int,
+    *,
+    metric: Metric = "dot",
+    selection: Selection | None = None,
+    impl: Impl = "auto",
+) -> Neighbors:
+    """Find the k rows with the best scores for each query, best first.
+
+    Args:
+        queries: ``(batch, dim)``, any floating dtype; computed in float32, float64 queries in float64.
+        rows: ``(rows, dim)`` floating, on the queries' device.
+        k: How many; where fewer rows are selected the rest is marked invalid.
+        metric: ``"dot"`` scores by inner product; ``"euclidean"`` by the negative squared distance, so that
+            larger is nearer in both. Distances come from differences, not from inner products, so a large
+            common offset does no harm.
+        selection: Which rows a query sees; its bias is added to the score.
+        impl: ``"reference"`` builds the scores; ``"blocked"`` streams; ``"auto"`` is the fastest.
+
+    Returns:
+        `Neighbors` of ``scores``, ``slots`` (row indices) and ``valid``, each (batch, k). No gradient.
+
+    Raises:
+        BankValueError: Shapes, devices or ``k`` do not fit, or a word is unknown.
+        BankTypeError: A tensor is not floating.
+
+    Example:
+        >>> import torch
+        >>> from torchbank.reads import nearest
+        >>> rows = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
+        >>> nearest(torch.eye(2), rows, k=2).slots
+        tensor([[0, 2],
+                [1, 2]])
+    """
+    check_tensors(queries, rows)
+    check_choice("impl", impl, get_args(Impl))
+    check_choice("metric", metric, get_args(Metric))
+    if k < 1:
+        msg = f"k is {k}; expected at least 1 neighbour"
+        raise BankValueError(msg)
+    selection = Selection() if selection is None else selection
+    selection.check(queries.shape[0], rows.shape[0])
+    if impl == "reference":
+        with without_autocast(queries), torch.no_grad():
+            return nearest_reference(queries, rows, k, metric, selection)
+    scores, slots = torch.ops.torchbank.nearest(
+        queries.detach(), rows.detach(), k, metric, *selection.flat().arguments()
+    )
+    return Neighbors(scores, slots, slots >= 0)
+
+
+torch.library.define(
+    "torchbank::nearest",
+    f"(Tensor queries, Tensor rows, int k, str metric, {SCHEMA}) -> (Tensor scores, Tensor slots)",
+)
+
+
+@torch.library.impl("torchbank::nearest", "default")
+def _nearest(
+    queries: Tensor,
+    rows: Tensor,
+    k: int,
+    metric: str,
+    *flat: Any,
+) -> tuple[Tensor, Tensor]:
+    with without_autocast(queries):
+        rows, selection = real_rows(rows, FlatSelection(*flat).selection())
+        return nearest_blocked(queries, rows, k, metric, selection)
+
+
+@torch.library.register_fake("torchbank::nearest")
+def _(queries: Tensor, rows: Tensor, k: int, *_: object) -> tuple[Tensor, Tensor]:  # noqa: ARG001
+    shape = (queries.shape[0], k)
+    return queries.new_empty(shape, dtype=compute_dtype(queries)), queries.new_empty(shape, dtype=torch.int64)

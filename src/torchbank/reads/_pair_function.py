@@ -1,0 +1,79 @@
+"""The function of one pair that `pair_sum` sums."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from torchbank.errors import BankValueError
+
+# Custom operators take tensors and plain values only, so a read names its function and looks it up here.
+_BY_NAME: dict[str, "PairFunction"] = {}
+
+
+@dataclass(frozen=True)
+class PairFunction:
+    """A function f(score, same) of one query-row pair, with its derivative by the score.
+
+    Args:
+        name: What the function is called; one name, one function.
+        value: ``value(scores, same, *parameters)`` with ``scores`` (batch, rows) floating and ``same``
+            (batch, rows) bool, True where the labels agree; returns f, shaped like ``scores``.
+        derivative: The same arguments; returns df/dscore, shaped like ``scores``.
+        parameters: Numbers handed to both, such as a margin.
+
+    Raises:
+        BankValueError: Another function has taken the name.
+
+    Example:
+        A squared hinge on negatives, and its mean over them:
+
+        >>> import torch
+        >>> from torchbank.reads import PairFunction, pair_sum
+        >>> hinge = PairFunction(
+        ...     "squared_hinge",
+        ...     value=lambda s, same, margin: (s - margin).clamp_min(0).square(),
+        ...     derivative=lambda s, same, margin: 2 * (s - margin).clamp_min(0),
+        ... )
+        >>> queries, rows = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]])
+        >>> total = pair_sum(queries, rows, hinge.with_parameters(0.5))
+        >>> round(total.value.item(), 4), total.count.item()
+        (0.2, 2.0)
+    """
+
+    name: str
+    value: Callable[..., Tensor]
+    derivative: Callable[..., Tensor]
+    parameters: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        known = _BY_NAME.get(self.name)
+        if known is None or _same_source(known, self):
+            _BY_NAME[self.name] = self
+            return
+        msg = f"a different PairFunction is already named {self.name!r}; give this one a name of its own"
+        raise BankValueError(msg)
+
+    def with_parameters(self, *parameters: float) -> "PairFunction":
+        """The same function with other parameters.
+
+        Args:
+            *parameters: Numbers, in the order in which ``value`` and ``derivative`` take them.
+
+        Returns:
+            A new `PairFunction`.
+        """
+        return replace(self, parameters=tuple(float(parameter) for parameter in parameters))
+
+
+def _same_source(known: PairFunction, new: PairFunction) -> bool:
+    """Whether two functions were written at the same place, as when a notebook cell runs again."""
+    return all(
+        (a.__module__, a.__qualname__) == (b.__module__, b.__qualname__)
+        for a, b in ((known.value, new.value), (known.derivative, new.derivative))
+    )
+
+
+def by_name(name: str) -> PairFunction:
+    """The registered function of that name."""
+    return _BY_NAME[name]

@@ -1,0 +1,170 @@
+"""`pair_sum`: a function of every query-row pair, summed over the rows, in one pass over the bank.
+
+The forward pass sums f and f' M together, so the gradient by the queries is at hand without the rows.
+"""
+
+from typing import Any, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from torchbank.errors import BankValueError
+from torchbank.reads._doors import Impl, check_choice, check_tensors, without_autocast
+from torchbank.reads._first_order import first_order_only, no_gradients
+from torchbank.reads._pair_function import PairFunction, by_name
+from torchbank.reads._reference import compute_dtype, pair_sum_reference
+from torchbank.reads._results import PairSum
+from torchbank.reads._selection import SCHEMA, FlatSelection, Match, Selection, real_rows
+from torchbank.reads._stream import Block, stream
+
+
+def pair_sum(
+    queries: Tensor,
+    rows: Tensor,
+    f: PairFunction,
+    *,
+    labels: Match | None = None,
+    selection: Selection | None = None,
+    impl: Impl = "auto",
+) -> PairSum:
+    """Sum a function of the score over the selected rows of each query.
+
+    ``value_i = sum_j exp(beta_j) f(q_i . M_j, same_ij)``; rows are constants, the gradient of ``value``
+    reaches ``queries``.
+
+    Args:
+        queries: ``(batch, dim)``, any floating dtype; computed in float32, float64 queries in float64.
+        rows: ``(rows, dim)`` floating, on the queries' device.
+        f: The function with its derivative.
+        labels: Query labels (batch,) and row labels (rows,), which give ``same``; None makes it False.
+        selection: Which rows a query sees; None is all of them.
+        impl: ``"reference"`` builds the scores and is differentiable in the rows too and twice;
+            ``"blocked"`` streams; ``"auto"`` is the fastest.
+
+    Returns:
+        `PairSum` of ``value`` (batch,) and ``count`` (batch,) of the active pairs.
+
+    Raises:
+        BankValueError: Shapes or devices do not fit, or a word is unknown.
+        BankTypeError: A tensor is not floating.
+        BankStateError: On differentiating twice, unless ``impl="reference"``.
+
+    Example:
+        >>> import torch
+        >>> from torchbank.reads import SCORE, pair_sum
+        >>> queries, rows = torch.eye(2), torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
+        >>> pair_sum(queries, rows, SCORE).value
+        tensor([1.6000, 1.8000])
+    """
+    check_tensors(queries, rows)
+    check_choice("impl", impl, get_args(Impl))
+    selection = Selection() if selection is None else selection
+    selection.check(queries.shape[0], rows.shape[0])
+    if labels is not None and (labels[0].shape != queries.shape[:1] or labels[1].shape != rows.shape[:1]):
+        msg = (
+            f"labels have shapes {tuple(labels[0].shape)} and {tuple(labels[1].shape)}; expected one a query, "
+            f"({queries.shape[0]},), and one a row, ({rows.shape[0]},)"
+        )
+        raise BankValueError(msg)
+    if impl == "reference":
+        with without_autocast(queries):
+            value, count = pair_sum_reference(queries, rows, f, labels, selection)
+    else:
+        query_labels, row_labels = (None, None) if labels is None else labels
+        value, count, _ = torch.ops.torchbank.pair_sum(
+            queries, rows, f.name, list(f.parameters), query_labels, row_labels, *selection.flat().arguments()
+        )
+    return PairSum(value, count.detach())
+
+
+torch.library.define(
+    "torchbank::pair_sum",
+    "(Tensor queries, Tensor rows, str name, float[] parameters, Tensor? query_labels, Tensor? row_labels, "
+    f"{SCHEMA}) -> (Tensor value, Tensor count, Tensor gradient)",
+)
+
+
+@torch.library.impl("torchbank::pair_sum", "default")
+def _pair_sum(
+    queries: Tensor,
+    rows: Tensor,
+    name: str,
+    parameters: list[float],
+    query_labels: Tensor | None,
+    row_labels: Tensor | None,
+    *flat: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
+    labels = None if query_labels is None or row_labels is None else (query_labels, row_labels)
+    with without_autocast(queries):
+        rows, selection = real_rows(rows, FlatSelection(*flat).selection())
+        f = by_name(name).with_parameters(*parameters)
+        return pair_sum_blocked(queries.to(compute_dtype(queries)), rows, f, labels, selection)
+
+
+def pair_sum_blocked(
+    queries: Float[Tensor, "batch dim"],
+    rows: Float[Tensor, "rows dim"],
+    f: PairFunction,
+    labels: Match | None,
+    selection: Selection,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Value (batch,), count (batch,) and the gradient of the value by the queries (batch, dim)."""
+    value = queries.new_zeros(queries.shape[0])
+    count = torch.zeros_like(value)
+    gradient = torch.zeros_like(queries)
+    for block in stream(queries, rows, selection):
+        same = _same(block, labels)
+        terms = f.value(block.scores, same, *f.parameters)
+        slopes = f.derivative(block.scores, same, *f.parameters).clone()
+        # A row left out may have any value, infinite ones too, so it is overwritten and not multiplied by 0.
+        block.leave_out(terms := terms.clone(), 0.0)
+        block.leave_out(slopes, 0.0)
+        active = (slopes != 0).to(slopes.dtype)
+        if block.bias is not None:
+            weights, gone = block.bias.exp(), block.bias == -torch.inf
+            terms = terms.masked_fill_(gone, 0.0) * weights
+            slopes = slopes.masked_fill_(gone, 0.0) * weights
+            active = active.masked_fill_(gone, 0.0) * weights
+        value += terms.sum(dim=1)
+        count += active.sum(dim=1)
+        gradient.addmm_(slopes, block.rows)
+    return value, count, gradient
+
+
+def _same(block: Block, labels: Match | None) -> Tensor:
+    if labels is None:
+        return torch.zeros_like(block.scores, dtype=torch.bool)
+    return labels[0][:, None] == block.values_of(labels[1])[None, :]
+
+
+@torch.library.register_fake("torchbank::pair_sum")
+def _(queries: Tensor, rows: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ARG001
+    dtype = compute_dtype(queries)
+    batch = queries.shape[0]
+    return (
+        queries.new_empty(batch, dtype=dtype),
+        queries.new_empty(batch, dtype=dtype),
+        queries.new_empty(queries.shape, dtype=dtype),
+    )
+
+
+def _save(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor, Tensor]) -> None:
+    ctx.save_for_backward(inputs[0], output[2])
+    ctx.gradients = no_gradients(inputs)
+
+
+def _backward(ctx: Any, grad_value: Tensor, *_: Tensor) -> tuple:
+    queries, gradient = ctx.saved_tensors
+    grad = (grad_value[:, None] * gradient).to(queries.dtype)
+    return first_order_only(grad, queries), *ctx.gradients[1:]
+
+
+torch.library.register_autograd("torchbank::pair_sum", _backward, setup_context=_save)
+
+SCORE = PairFunction(
+    "score",
+    value=lambda scores, same: scores,  # noqa: ARG005
+    derivative=lambda scores, same: torch.ones_like(scores),  # noqa: ARG005
+)
+"""f(s) = s: with ``include={"label": ...}``, ``value / count`` is the mean similarity to the positives."""

@@ -1,0 +1,138 @@
+"""One pass over the bank in blocks that stay in the cache: what the blocked reads share.
+
+Axes: batch (queries), rows (rows of the bank), columns (the rows of one block that are read).
+Each block's scores are computed into one buffer that is reused, so extra memory does not grow with the bank.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from torchbank.reads._selection import Clause, Selection, agreement
+
+# A block of scores of this many values fits the second-level cache of two cores beside its rows.
+_SCORES_A_BLOCK = 1 << 19
+# Below this share of a block's columns it is cheaper to gather the columns than to mask all of them.
+_SPARSE = 0.25
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some rows of the bank and their scores.
+
+    Attributes:
+        rows: ``(columns, dim)`` in the compute dtype.
+        scores: ``(batch, columns)``, the buffer: the reads work on it in place.
+        slots: Where each column stands in the bank: its first row, or an index where rows were picked.
+    """
+
+    rows: Float[Tensor, "columns dim"]
+    scores: Float[Tensor, "batch columns"]
+    slots: slice | Int64[Tensor, " columns"]
+    selection: Selection
+    bias: Float[Tensor, " columns"] | None
+
+    def leave_out(self, values: Float[Tensor, "batch columns"], fill: float) -> None:
+        """Write ``fill`` into ``values`` in place wherever the selection leaves a row out for a query."""
+        for clause in self.selection.exclude:
+            columns = _columns_that_may_agree(clause, self.slots)
+            _fill_where(values, agreement((_on(clause, self.slots, columns),)), columns, fill)
+        if self.selection.include:
+            clauses = tuple(_on(clause, self.slots, None) for clause in self.selection.include)
+            values.masked_fill_(~agreement(clauses), fill)
+
+    def values_of(self, row_values: Tensor) -> Tensor:
+        """A per-row tensor ``(rows,)`` at this block's columns."""
+        return row_values[self.slots]
+
+
+def block_rows(batch: int) -> int:
+    """How many rows a block holds for a batch."""
+    return max(256, min(8192, _SCORES_A_BLOCK // max(1, batch)))
+
+
+def stream(
+    queries: Float[Tensor, "batch dim"],
+    rows: Float[Tensor, "rows dim"],
+    selection: Selection,
+    *,
+    size: int | None = None,
+    center: Float[Tensor, "1 dim"] | None = None,
+) -> Iterator[Block]:
+    """Yield the bank block by block with the scores ``queries @ block.T``.
+
+    ``queries`` come in the compute dtype; rows of another dtype are converted a block at a time. With
+    ``include`` on the CPU only the rows that agree with at least one query are read at all. With ``center`` the
+    scores rank by Euclidean distance instead: ``2 (q - c) . (r - c) - ||r - c||^2``.
+    """
+    size = block_rows(queries.shape[0]) if size is None else size
+    size = max(1, min(size, rows.shape[0]))
+    buffer = queries.new_empty(queries.shape[0] * size)
+    converted = None
+    if rows.dtype != queries.dtype or center is not None:
+        converted = queries.new_empty(size, rows.shape[1])
+    if center is not None:
+        queries = queries - center
+    for start in range(0, rows.shape[0], size):
+        slots: slice | Tensor = slice(start, min(start + size, rows.shape[0]))
+        if selection.include:
+            picked = _included_columns(selection.include, slots)
+            if picked is not None:
+                slots = picked + start
+                if not len(slots):
+                    continue
+        block = rows[slots]
+        if converted is not None:
+            block = converted[: block.shape[0]].copy_(block)
+        scores = buffer[: queries.shape[0] * block.shape[0]].view(queries.shape[0], block.shape[0])
+        if center is None:
+            torch.mm(queries, block.T, out=scores)
+        else:
+            block -= center
+            torch.addmm(block.square().sum(dim=1), queries, block.T, beta=-1, alpha=2, out=scores)
+        bias = None if selection.bias is None else selection.bias[slots].to(queries.dtype)
+        yield Block(block, scores, slots, selection, bias)
+
+
+def _on(clause: Clause, slots: slice | Tensor, columns: Tensor | None) -> Clause:
+    """A clause restricted to a block, or to some columns of it."""
+    if columns is None:
+        return tuple((query, row[slots]) for query, row in clause)
+    return tuple((query, row[slots][columns]) for query, row in clause)
+
+
+def _columns_that_may_agree(clause: Clause, slots: slice | Tensor) -> Int64[Tensor, " hits"] | None:
+    """The columns of a block whose first field agrees with any query; None where all columns may.
+
+    Ids agree with few rows: finding them costs a binary search a row, against one comparison for every
+    query and row. Not where it would make the host wait for the device.
+    """
+    query_values, row_values = clause[0]
+    if query_values.device.type != "cpu" or not len(query_values):
+        return None
+    block = row_values[slots]
+    known = query_values.to(block.dtype).sort().values if block.dtype == query_values.dtype else None
+    if known is None:
+        return None
+    place = torch.searchsorted(known, block).clamp_max_(len(known) - 1)
+    columns = (known[place] == block).nonzero().squeeze(1)
+    return columns if len(columns) < _SPARSE * len(block) else None
+
+
+def _included_columns(clauses: tuple[Clause, ...], slots: slice) -> Int64[Tensor, " hits"] | None:
+    """The columns that any clause may keep, or None to read the block whole."""
+    parts = [_columns_that_may_agree(clause, slots) for clause in clauses]
+    if any(part is None for part in parts):
+        return None
+    picked = [part for part in parts if part is not None]
+    return picked[0] if len(picked) == 1 else torch.cat(picked).unique()
+
+
+def _fill_where(values: Tensor, mask: Bool[Tensor, "batch hits"], columns: Tensor | None, fill: float) -> None:
+    if columns is None:
+        values.masked_fill_(mask, fill)
+    elif len(columns):
+        values.index_copy_(1, columns, values.index_select(1, columns).masked_fill_(mask, fill))
