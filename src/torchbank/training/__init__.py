@@ -1,1 +1,45 @@
-"""(under construction)"""
+"""The loop around a method: batches, device, precision, evaluation, metrics and checkpoints."""
+
+from torchbank.training._checkpoint import load_checkpoint, recover_checkpoint, save_checkpoint
+from torchbank.training._clock import StepClock
+from torchbank.training._config import TrainingConfig
+from torchbank.training._loop import FitResult, Progress, fit
+from torchbank.training._metrics import LogWindow, MetricsWriter, read_metrics
+from torchbank.training._packing import pack, unpack
+from torchbank.training._random import (
+    random_state,
+    restore_random_state,
+    seed_everything,
+    untouched_random_state,
+)
+from torchbank.training._run_folder import RunFolder
+from torchbank.training._saved_bytes import SavedBytes, count_saved_bytes
+from torchbank.training._schedule import build_optimizer, build_schedule, learning_rate_factor
+from torchbank.training._summary import peak_process_bytes
+
+__all__ = [
+    "FitResult",
+    "LogWindow",
+    "MetricsWriter",
+    "Progress",
+    "RunFolder",
+    "SavedBytes",
+    "StepClock",
+    "TrainingConfig",
+    "build_optimizer",
+    "build_schedule",
+    "count_saved_bytes",
+    "fit",
+    "learning_rate_factor",
+    "load_checkpoint",
+    "pack",
+    "peak_process_bytes",
+    "random_state",
+    "read_metrics",
+    "recover_checkpoint",
+    "restore_random_state",
+    "save_checkpoint",
+    "seed_everything",
+    "unpack",
+    "untouched_random_state",
+]

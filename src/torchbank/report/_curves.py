@@ -1,0 +1,100 @@
+"""What happened while training: the loss, and retrieval on classes that were never seen."""
+
+from pathlib import Path
+
+from torchbank.errors import BankValueError
+from torchbank.report._style import BLUE, VERMILION, mark_step, picture, thousands
+
+Metrics = list[dict[str, float]]
+
+
+def plot_loss(metrics: Metrics, path: str | Path, *, memory_start: int | None = None) -> None:
+    """Draw the training loss over steps.
+
+    Args:
+        metrics: The lines of a ``metrics.jsonl`` (`torchbank.training.read_metrics`).
+        path: The PNG to write.
+        memory_start: The step from which a memory takes part, to be marked.
+
+    Raises:
+        BankValueError: The metrics hold no loss.
+    """
+    steps, losses = _series(metrics, "train/loss")
+    with picture(Path(path)) as figure:
+        axes = figure.subplots()
+        axes.plot(steps, losses, color=BLUE, alpha=0.3, linewidth=1.2, label="loss")
+        before = _count_up_to(steps, memory_start)
+        # The memory adds a term of its own, so a mean over both sides of its start would mean nothing.
+        parts = [part for part in (slice(0, before), slice(before, None)) if steps[part]]
+        means = [_smoothed(losses[part]) for part in parts]
+        for part, mean in zip(parts, means, strict=True):
+            axes.plot(steps[part], mean, color=BLUE, label="running mean" if part.start == 0 else None)
+        axes.set(xlabel="training step", ylabel="loss", xlim=(0, None))
+        axes.set_title(_loss_title(means))
+        mark_step(axes, memory_start, "memory term added")
+        thousands(axes.xaxis)
+        axes.legend()
+
+
+def plot_scores(metrics: Metrics, path: str | Path, *, memory_start: int | None = None) -> None:
+    """Draw R@1 and MAP@R on the test classes over steps.
+
+    Args:
+        metrics: The lines of a ``metrics.jsonl``.
+        path: The PNG to write.
+        memory_start: The step from which a memory takes part, to be marked.
+
+    Raises:
+        BankValueError: The metrics hold no evaluation.
+    """
+    with picture(Path(path)) as figure:
+        axes = figure.subplots()
+        finals = {}
+        for name, word, color, marker in (
+            ("test/recall_at_1", "R@1", VERMILION, "s"),
+            ("test/map_at_r", "MAP@R", BLUE, "o"),
+        ):
+            steps, values = _series(metrics, name)
+            percent = [100 * value for value in values]
+            finals[word] = percent[-1]
+            axes.plot(steps, percent, color=color, marker=marker, markersize=7)
+            axes.annotate(
+                f"{word} {percent[-1]:.1f}",
+                xy=(steps[-1], percent[-1]),
+                xytext=(10, 0),
+                textcoords="offset points",
+                va="center",
+                color=color,
+                fontweight="bold",
+                annotation_clip=False,
+            )
+        axes.set(xlabel="training step", ylabel="score on unseen classes (%)", xlim=(0, None), ylim=(0, None))
+        mark_step(axes, memory_start, "memory starts")
+        axes.set_title(f"Unseen classes: R@1 reaches {finals['R@1']:.1f} %, MAP@R {finals['MAP@R']:.1f} %")
+        thousands(axes.xaxis)
+
+
+def _series(metrics: Metrics, name: str) -> tuple[list[float], list[float]]:
+    lines = [line for line in metrics if name in line]
+    if not lines:
+        msg = f"the metrics hold no {name!r}; train for at least one log or evaluation before drawing it"
+        raise BankValueError(msg)
+    return [line["step"] for line in lines], [line[name] for line in lines]
+
+
+def _smoothed(values: list[float], share: float = 0.05) -> list[float]:
+    """The mean of each value and those around it, ``share`` of the whole length in all."""
+    reach = max(1, round(len(values) * share / 2))
+    windows = (values[max(0, i - reach) : i + reach + 1] for i in range(len(values)))
+    return [sum(window) / len(window) for window in windows]
+
+
+def _count_up_to(steps: list[float], last: int | None) -> int:
+    return len(steps) if last is None else sum(step <= last for step in steps)
+
+
+def _loss_title(means: list[list[float]]) -> str:
+    title = f"Loss {means[0][0]:.2f} to {means[0][-1]:.2f}"
+    if len(means) == 1:
+        return title
+    return f"{title}; with the memory term, {means[1][0]:.2f} to {means[1][-1]:.2f}"

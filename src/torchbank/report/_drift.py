@@ -1,0 +1,48 @@
+"""How stale stored embeddings are."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torchbank.errors import BankValueError
+from torchbank.report._style import BLUE, mark_step, picture, thousands
+
+
+def plot_drift(drift: Mapping[str, Sequence[float]], path: str | Path, *, oldest: int | None = None) -> None:
+    """Draw how far an image's embedding moves while its old one lies in a memory.
+
+    Args:
+        drift: ``age`` in steps, the ``mean`` and ``p90`` of the squared distances between an image's embedding
+            now and ``age`` steps ago, and the ``count`` of images behind each.
+        path: The PNG to write.
+        oldest: The age of the oldest row of the memory in use, to be marked.
+
+    Raises:
+        BankValueError: Nothing was measured.
+    """
+    ages, means, upper = drift["age"], drift["mean"], drift["p90"]
+    if not len(ages):
+        msg = "no image was seen twice, so no drift was measured; train for more than one pass over the images"
+        raise BankValueError(msg)
+    with picture(Path(path)) as figure:
+        axes = figure.subplots()
+        axes.fill_between(ages, means, upper, color=BLUE, alpha=0.18, linewidth=0)
+        axes.plot(ages, upper, color=BLUE, linestyle="--", linewidth=1.6, label="90th percentile")
+        axes.plot(ages, means, color=BLUE, marker="o", markersize=6, label="mean over images")
+        axes.set(
+            xlabel="age of the stored embedding (training steps)",
+            ylabel="squared distance to the embedding now\n(0 the same, 2 unrelated)",
+            xlim=(0, None),
+            ylim=(0, 1.25 * max(upper)),
+        )
+        mark_step(axes, oldest, "oldest row in the memory")
+        age, moved = _closest(ages, means, oldest)
+        axes.set_title(f"In {age:,.0f} steps an embedding moves by {moved:.2f} (squared distance)")
+        thousands(axes.xaxis)
+        axes.legend(loc="upper left")
+
+
+def _closest(ages: Sequence[float], means: Sequence[float], wanted: int | None) -> tuple[float, float]:
+    """The age that was measured closest to the one wanted (the oldest, for None), and the mean there."""
+    if wanted is None:
+        return ages[-1], means[-1]
+    return min(zip(ages, means, strict=True), key=lambda point: abs(point[0] - wanted))

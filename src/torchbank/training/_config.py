@@ -1,0 +1,79 @@
+"""What a training run is told: one frozen dataclass, saved beside the results."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torchbank.errors import BankValueError
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Settings of the loop, whatever the method.
+
+    Args:
+        steps: Updates of the weights.
+        seed: Seeds the weights, the batches and the augmentations.
+        classes_per_batch: Classes drawn for each batch.
+        images_per_class: Images drawn of each of them; the product of the two is the batch size.
+        optimizer: Which optimiser.
+        learning_rate: Highest learning rate.
+        weight_decay: Weight decay of the optimiser.
+        schedule: The learning rate after the warm-up: down to zero along a half cosine, or constant.
+        warmup_steps: Steps over which the learning rate rises to its highest value.
+        augmentation: A name known to `torchbank.data.augmentation`.
+        evaluate_every: Steps between two evaluations on the test classes; 0 evaluates only at the end.
+        checkpoint_every: Steps between two checkpoints; 0 keeps none.
+        log_every: Steps that one line of metrics averages over.
+        device: "auto" takes the accelerator where there is one.
+        precision: Of the forward pass; weights stay float32. "fp16" needs a GPU.
+        workers: Processes that load images; 0 loads them in the training process.
+
+    Raises:
+        BankValueError: A number is out of range.
+
+    Example:
+        >>> from torchbank.training import TrainingConfig
+        >>> TrainingConfig(classes_per_batch=8, images_per_class=2).batch_size
+        16
+    """
+
+    steps: int = 2_000
+    seed: int = 0
+    classes_per_batch: int = 8
+    images_per_class: int = 2
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    learning_rate: float = 5e-4
+    weight_decay: float = 1e-4
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_steps: int = 0
+    augmentation: str = "none"
+    evaluate_every: int = 500
+    checkpoint_every: int = 500
+    log_every: int = 10
+    device: Literal["auto", "cpu"] = "auto"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        positive = ("steps", "classes_per_batch", "images_per_class", "learning_rate", "log_every")
+        not_negative = (
+            "seed",
+            "weight_decay",
+            "warmup_steps",
+            "evaluate_every",
+            "checkpoint_every",
+            "workers",
+        )
+        for name in positive:
+            if not getattr(self, name) > 0:
+                msg = f"{name} is {getattr(self, name)}; expected a number above 0"
+                raise BankValueError(msg)
+        for name in not_negative:
+            if not getattr(self, name) >= 0:
+                msg = f"{name} is {getattr(self, name)}; expected 0 or more"
+                raise BankValueError(msg)
+
+    @property
+    def batch_size(self) -> int:
+        """Images in a batch."""
+        return self.classes_per_batch * self.images_per_class
