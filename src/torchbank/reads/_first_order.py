@@ -34,6 +34,10 @@ def first_order_only(gradient: Tensor, queries: Tensor) -> Tensor:
     return _FirstOrderOnly.apply(gradient, queries) if torch.is_grad_enabled() else gradient
 
 
-def no_gradients(arguments: tuple) -> list:
-    """No gradient for any of an operator's arguments, in their structure."""
-    return [[None] * len(argument) if isinstance(argument, list) else None for argument in arguments]
+def no_gradients(arguments: tuple) -> list[list[None] | None]:
+    """No gradient for any of an operator's arguments; autograd wants lists of tensors answered by lists."""
+    return [[None] * len(argument) if _is_tensor_list(argument) else None for argument in arguments]
+
+
+def _is_tensor_list(argument: Any) -> bool:
+    return isinstance(argument, list) and all(isinstance(part, Tensor) for part in argument)

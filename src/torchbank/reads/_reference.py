@@ -33,7 +33,7 @@ def attend_reference(
     logits = scale * _scores(queries, rows)
     if selection.bias is not None:
         logits = logits + selection.bias
-    kept = kept_mask(selection, *logits.shape, logits.device)
+    kept = kept_mask(selection, logits)
     nothing = ~kept.any(dim=1)
     # A row of nothing but -inf has no gradient but NaN, so it is computed on zeros and replaced.
     logits = logits.masked_fill(~kept, -torch.inf).masked_fill(nothing[:, None], 0.0)
@@ -58,7 +58,7 @@ def nearest_reference(
         scores = _scores(queries, rows)
     if selection.bias is not None:
         scores = scores + selection.bias
-    scores = scores.masked_fill(~kept_mask(selection, *scores.shape, scores.device), -torch.inf)
+    scores = scores.masked_fill(~kept_mask(selection, scores), -torch.inf)
     missing = max(0, k - scores.shape[1])
     scores = torch.nn.functional.pad(scores, (0, missing), value=-torch.inf)
     best, slots = scores.topk(k, dim=1)
@@ -76,7 +76,7 @@ def pair_sum_reference(
     """`pair_sum` with the whole score matrix."""
     scores = _scores(queries, rows)
     same = torch.zeros_like(scores, dtype=torch.bool) if labels is None else labels[0][:, None] == labels[1][None, :]
-    weights = kept_mask(selection, *scores.shape, scores.device).to(scores.dtype)
+    weights = kept_mask(selection, scores).to(scores.dtype)
     if selection.bias is not None:
         weights = weights * selection.bias.exp()
     values = f.value(scores, same, *f.parameters)

@@ -129,9 +129,9 @@ def _all_agree(clause: Clause) -> Bool[Tensor, "batch rows"]:
     return mask
 
 
-def kept_mask(selection: Selection, batch: int, rows: int, device: torch.device) -> Bool[Tensor, "batch rows"]:
+def kept_mask(selection: Selection, scores: Float[Tensor, "batch rows"]) -> Bool[Tensor, "batch rows"]:
     """The whole selection as one mask: the plain form, for the reference implementation."""
-    kept = torch.ones(batch, rows, dtype=torch.bool, device=device)
+    kept = torch.ones_like(scores, dtype=torch.bool)
     if selection.exclude:
         kept &= ~agreement(selection.exclude)
     if selection.include:
@@ -139,7 +139,7 @@ def kept_mask(selection: Selection, batch: int, rows: int, device: torch.device)
     if selection.bias is not None:
         kept &= (selection.bias != -torch.inf)[None, :]
     if selection.count is not None:
-        kept &= (torch.arange(rows, device=device) < selection.count)[None, :]
+        kept &= (torch.arange(scores.shape[1], device=scores.device) < selection.count)[None, :]
     return kept
 
 
