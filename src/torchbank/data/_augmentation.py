@@ -14,11 +14,11 @@ __all__ = ["augmentation"]
 def augmentation(name: str, image_shape: tuple[int, int, int]) -> nn.Module:
     """Build a module that changes each image of a training batch at random.
 
-    | name | changes |
-    |---|---|
-    | `"none"` | nothing |
-    | `"glyph"` | dark marks on white paper: a little rotation, scale, shift and shear, contrast and brightness; what moves in from outside is white; no flip, which would make another character |
-    | `"photo"` | a crop of 20 to 100 % of the area scaled back to the full size, and a flip in half of the cases, as in [Wang et al. 2020, section 4.1](arXiv:1912.06798) |
+    - `"none"` changes nothing.
+    - `"glyph"` is for dark marks on white paper: a little rotation, scale, shift and shear, contrast and brightness.
+      What moves in from outside is white. No flip, which would make another character.
+    - `"photo"` takes a crop of 20 to 100 % of the area, scales it back to the full size and flips half of the
+      images, as in [Wang et al. 2020, section 4.1](arXiv:1912.06798).
 
     The random numbers come from PyTorch's global generator. The module has no state and passes no gradient.
 
@@ -75,7 +75,7 @@ def _glyph(image_shape: tuple[int, int, int]) -> nn.Module:
             degrees=10.0,
             translate=(0.06, 0.06),
             scale=(0.85, 1.1),
-            shear=(-8.0, 8.0, -8.0, 8.0),
+            shear=(-8.0, 8.0),
             padding_mode="fill",
             fill_value=white,
             p=1.0,

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FolderImages", "UnreadableImageError", "load_folder"]
 
-IMAGE_SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
+IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
 class UnreadableImageError(FileFormatError):
@@ -28,7 +26,9 @@ class UnreadableImageError(FileFormatError):
 
     def __str__(self) -> str:
         # A DataLoader worker puts its traceback before the message; the sentence is the last line.
-        return super().__str__().strip().splitlines()[-1].removeprefix(f"{type(self).__module__}.{type(self).__name__}: ")
+        return (
+            super().__str__().strip().splitlines()[-1].removeprefix(f"{type(self).__module__}.{type(self).__name__}: ")
+        )
 
 
 class FolderImages(LabelledImages):
@@ -43,7 +43,13 @@ class FolderImages(LabelledImages):
     """
 
     def __init__(
-        self, root: Path, paths: Sequence[Path], labels: Int64[Tensor, "n"], *, class_names: Sequence[str], image_size: int
+        self,
+        root: Path,
+        paths: Sequence[Path],
+        labels: Int64[Tensor, " n"],
+        *,
+        class_names: Sequence[str],
+        image_size: int,
     ) -> None:
         self.root = root
         self.paths = tuple(paths)
@@ -53,7 +59,7 @@ class FolderImages(LabelledImages):
         self.name = root.resolve().name
         self._fingerprint: str | None = None
 
-    def images(self, ids: Int64[Tensor, "batch"]) -> Float[Tensor, "batch channels height width"]:
+    def images(self, ids: Int64[Tensor, " batch"]) -> Float[Tensor, "batch channels height width"]:
         """Read several images, in the order of `ids`, as float32 in [0, 1].
 
         Raises:
@@ -63,7 +69,12 @@ class FolderImages(LabelledImages):
             return torch.empty(0, *self.image_shape)
         size = self.image_shape[-1]
         pixels = np.stack([_read(self.root / self.paths[i], size) for i in ids.tolist()])
-        return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+        return (
+            torch.from_numpy(pixels)
+            .permute(0, 3, 1, 2)
+            .to(torch.float32, memory_format=torch.contiguous_format)
+            .div_(255)
+        )
 
     @property
     def fingerprint(self) -> str:
@@ -149,7 +160,9 @@ def _find_images(root: Path, *, lone_classes: Literal["error", "drop", "keep"]) 
     }
     if not any(files.values()):
         suffixes = " ".join(sorted(IMAGE_SUFFIXES))
-        msg = f"no images in {str(root)!r} ({len(folders)} folders); expected <class>/<image> with a suffix of {suffixes}"
+        msg = (
+            f"no images in {str(root)!r} ({len(folders)} folders); expected <class>/<image> with a suffix of {suffixes}"
+        )
         raise BankValueError(msg)
     lone = sorted(name for name, paths in files.items() if len(paths) < 2)
     if lone and lone_classes == "error":
@@ -194,4 +207,6 @@ def _centre_square(image: "Image", size: int) -> "Image":
     # Only the middle square is seen in the end, so only that square is scaled.
     side = min(image.size)
     left, top = (image.width - side) / 2, (image.height - side) / 2
-    return image.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side), reducing_gap=3)
+    return image.resize(
+        (size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side), reducing_gap=3
+    )

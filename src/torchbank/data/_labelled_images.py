@@ -26,8 +26,8 @@ class Batch(NamedTuple):
     """
 
     images: Float[Tensor, "batch channels height width"]
-    labels: Int64[Tensor, "batch"]
-    ids: Int64[Tensor, "batch"]
+    labels: Int64[Tensor, " batch"]
+    ids: Int64[Tensor, " batch"]
 
 
 class LabelledImages(Dataset[tuple[Tensor, int, int]], ABC):
@@ -47,12 +47,12 @@ class LabelledImages(Dataset[tuple[Tensor, int, int]], ABC):
     """
 
     name: str
-    labels: Int64[Tensor, "n"]
+    labels: Int64[Tensor, " n"]
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
 
     @abstractmethod
-    def images(self, ids: Int64[Tensor, "batch"]) -> Float[Tensor, "batch channels height width"]:
+    def images(self, ids: Int64[Tensor, " batch"]) -> Float[Tensor, "batch channels height width"]:
         """Read several images, in the order of `ids`, as float32 in [0, 1]."""
 
     @property
@@ -121,7 +121,7 @@ class ArrayImages(LabelledImages):
         channels, height, width = images.shape[1:]
         self.image_shape = (channels, height, width)
 
-    def images(self, ids: Int64[Tensor, "batch"]) -> Float[Tensor, "batch channels height width"]:
+    def images(self, ids: Int64[Tensor, " batch"]) -> Float[Tensor, "batch channels height width"]:
         """Read several images, in the order of `ids`, as float32 in [0, 1]."""
         return self._pixels[ids].to(torch.float32).div_(self._white)
 
@@ -130,8 +130,8 @@ class ArrayImages(LabelledImages):
         """The sha256 of the class names, labels and pixels."""
         if self._fingerprint is None:
             digest = hashlib.sha256(repr((self.class_names, self._pixels.shape, self._white)).encode())
-            digest.update(self.labels.numpy())
-            digest.update(self._pixels.numpy())
+            digest.update(self.labels.numpy().tobytes())
+            digest.update(self._pixels.numpy().tobytes())
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
@@ -149,7 +149,7 @@ def _check_arrays(images: Tensor, labels: Tensor, classes: int) -> None:
             "(n, channels, height, width) and one label an image"
         )
         raise BankValueError(msg)
-    if len(labels) and not (0 <= int(labels.min()) and int(labels.max()) < classes):
+    if len(labels) and (int(labels.min()) < 0 or int(labels.max()) >= classes):
         msg = (
             f"labels run from {int(labels.min())} to {int(labels.max())}, but there are {classes} class names: "
             "give one name for each label from 0 on"

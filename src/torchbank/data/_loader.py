@@ -44,13 +44,14 @@ def loader(
     if (batch_size is not None and batch_size < 1) or num_workers < 0:
         msg = f"batch_size is {batch_size} and num_workers {num_workers}; expected 1 or more and 0 or more"
         raise BankValueError(msg)
-    return DataLoader(
+    # What it yields is a Batch; DataLoader's own types know no `__getitems__`.
+    return DataLoader(  # pyrefly: ignore[bad-return]
         dataset,
         batch_size=1 if batch_size is None else batch_size,
         batch_sampler=batch_sampler,  # pyrefly: ignore[bad-argument-type]
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
-        collate_fn=_whole_batch,
+        collate_fn=_whole_batch,  # pyrefly: ignore[bad-argument-type]
         # An iterator seeds its workers from this generator; without it, from the global one.
         generator=torch.Generator().manual_seed(0),
     )

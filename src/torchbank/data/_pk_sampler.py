@@ -53,9 +53,7 @@ class PKSampler(Sampler[list[int]]):
         tensor([3, 3])
     """
 
-    def __init__(
-        self, labels: Tensor, *, classes_per_batch: int, images_per_class: int, seed: int = 0
-    ) -> None:
+    def __init__(self, labels: Tensor, *, classes_per_batch: int, images_per_class: int, seed: int = 0) -> None:
         _check_arguments(labels, classes_per_batch, images_per_class, seed)
         self.classes_per_batch = classes_per_batch
         self.images_per_class = images_per_class
@@ -144,8 +142,8 @@ class PKSampler(Sampler[list[int]]):
         if supply < self.batch_size:
             msg = (
                 f"a batch of {self.classes_per_batch} classes with {self.images_per_class} images needs "
-                f"{self.batch_size} different images, but with at most {self.images_per_class} a class there are {supply}: take "
-                "fewer images a class or fewer classes a batch"
+                f"{self.batch_size} different images, but with at most {self.images_per_class} a class there are "
+                f"{supply}: take fewer images a class or fewer classes a batch"
             )
             raise BankValueError(msg)
 

@@ -1,7 +1,8 @@
 """Encoders by name, and the embedding of whole data sets."""
 
+from torchbank.encoders._build import build
 from torchbank.encoders._convnet import ConvNet
 from torchbank.encoders._encode import Encoded, encode
-from torchbank.encoders._registry import build
+from torchbank.encoders._resnet import SmallResNet18
 
-__all__ = ["ConvNet", "Encoded", "build", "encode"]
+__all__ = ["ConvNet", "Encoded", "SmallResNet18", "build", "encode"]

@@ -6,18 +6,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from torchbank.encoders._channels import check_channels
+
 __all__ = ["ConvNet"]
 
 
 class ConvNet(nn.Module):
-    """Blocks of convolution, batch norm, ReLU and pooling, then a global mean and a linear layer.
+    """Blocks of convolution, pooling, batch norm and ReLU, then a global mean and a linear layer.
 
-    Each block halves height and width, but the last, which is averaged.
+    Every block but the last halves height and width. Any image size will do.
 
     Args:
         dim: Dimension of the embedding.
         channels: Channels of the images.
         widths: Channels of each block.
+
+    Raises:
+        BankValueError: `forward` is given images with another number of channels.
 
     Example:
         >>> encoder = ConvNet(128, channels=1)
@@ -27,19 +32,30 @@ class ConvNet(nn.Module):
 
     def __init__(self, dim: int, *, channels: int, widths: Sequence[int] = (32, 64, 128, 256)) -> None:
         super().__init__()
-        blocks: list[nn.Module] = []
-        for inputs, outputs in zip((channels, *widths), widths, strict=False):
-            blocks += [
-                nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False),
-                nn.BatchNorm2d(outputs),
-                nn.ReLU(inplace=True),
-                nn.MaxPool2d(2, ceil_mode=True),
-            ]
-        self.blocks = nn.Sequential(*blocks[:-1])
+        self.channels = channels
+        inputs = (channels, *widths[:-1])
+        self.blocks = nn.ModuleList(
+            _block(before, after, halve=position < len(widths) - 1)
+            for position, (before, after) in enumerate(zip(inputs, widths, strict=True))
+        )
         self.head = nn.Linear(widths[-1], dim)
 
-    def forward(
-        self, images: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch dim"]:
+    def forward(self, images: Float[Tensor, " *image"]) -> Float[Tensor, "batch dim"]:
         """Embed images; the embeddings are not normalised."""
-        return self.head(torch.mean(self.blocks(images), dim=(2, 3)))
+        check_channels(images, self.channels, "convnet")
+        # On the CPU this layout is a third faster, in evaluation twice as fast. `contiguous` would not do: with one
+        # channel both layouts hold, and the convolution takes the slow one.
+        features = images.clone(memory_format=torch.channels_last)
+        for block in self.blocks:
+            features = block(features)
+        return self.head(features.mean(dim=(2, 3)))
+
+
+def _block(inputs: int, outputs: int, *, halve: bool) -> nn.Sequential:
+    # Pooling before batch norm and ReLU leaves these a quarter of the work.
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False),
+        nn.MaxPool2d(2, ceil_mode=True) if halve else nn.Identity(),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )

@@ -1,40 +1,88 @@
 """Embed a whole data set."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from torchbank.data import Batch
+from torchbank.encoders._evaluation_mode import device_of, evaluation_mode
+from torchbank.errors import BankValueError
 
 __all__ = ["Encoded", "encode"]
 
 
 class Encoded(NamedTuple):
-    """The embeddings of a data set, with the label and id of each row."""
+    """The embeddings of a data set, on the CPU.
+
+    Attributes:
+        embeddings: `(n, d)` float32, as the encoder gives them: not normalised.
+        labels: `(n,)` int64.
+        ids: `(n,)` int64, the row of each image in its data set.
+    """
 
     embeddings: Float[Tensor, "n dim"]
-    labels: Int64[Tensor, "n"]
-    ids: Int64[Tensor, "n"]
+    labels: Int64[Tensor, " n"]
+    ids: Int64[Tensor, " n"]
+
+
+class LabelledBatch(Protocol):
+    """What a loader yields: `torchbank.data.Batch` or anything with its three attributes."""
+
+    @property
+    def images(self) -> Tensor: ...
+
+    @property
+    def labels(self) -> Tensor: ...
+
+    @property
+    def ids(self) -> Tensor: ...
 
 
 @torch.no_grad()
-def encode(encoder: nn.Module, loader: "Iterable[Batch]", *, device: torch.device | str | None = None) -> Encoded:
-    """Embed every image of a loader, in evaluation mode and without gradient."""
-    if device is None:
-        device = next((p.device for p in encoder.parameters()), torch.device("cpu"))
-    modes = {module: module.training for module in encoder.modules()}
-    encoder.eval()
+def encode(encoder: nn.Module, loader: Iterable[LabelledBatch], *, device: torch.device | str | None = None) -> Encoded:
+    """Embed every image that a loader yields, in its order.
+
+    The encoder runs in evaluation mode and without gradient; afterwards every one of its modules is back in the
+    mode it was in, also when a batch fails.
+
+    Args:
+        encoder: Images `(b, c, h, w)` to embeddings `(b, d)`.
+        loader: Yields batches with `images`, `labels` and `ids`, such as `torchbank.data.loader`.
+        device: Where the images are sent; by default where the encoder is.
+
+    Raises:
+        BankValueError: The loader yields nothing, or the encoder does not give one vector an image.
+
+    Example:
+        >>> from torchbank import data, encoders
+        >>> images = data.ArrayImages(
+        ...     torch.zeros(6, 1, 32, 32, dtype=torch.uint8), torch.arange(6), class_names="abcdef", name="blank"
+        ... )
+        >>> encoder = encoders.build("convnet", dim=16, image_shape=images.image_shape)
+        >>> encode(encoder, data.loader(images, batch_size=4)).embeddings.shape
+        torch.Size([6, 16])
+    """
+    device = device_of(encoder) if device is None else torch.device(device)
     embeddings, labels, ids = [], [], []
-    try:
+    with evaluation_mode(encoder):
         for batch in loader:
-            embeddings.append(encoder(batch.images.to(device)).to("cpu", torch.float32))
-            labels.append(batch.labels)
-            ids.append(batch.ids)
-    finally:
-        for module, training in modes.items():
-            module.training = training
+            embedded = encoder(batch.images.to(device, non_blocking=True))
+            _check_embeddings(embedded, len(batch.labels))
+            embeddings.append(embedded.to("cpu", torch.float32))
+            labels.append(batch.labels.cpu())
+            ids.append(batch.ids.cpu())
+    if not embeddings:
+        msg = "the loader yields no batch; expected images to embed: check the data set and the loader"
+        raise BankValueError(msg)
     return Encoded(torch.cat(embeddings), torch.cat(labels), torch.cat(ids))
+
+
+def _check_embeddings(embedded: Tensor, images: int) -> None:
+    if embedded.dim() != 2 or len(embedded) != images:
+        msg = (
+            f"the encoder gave shape {tuple(embedded.shape)} for {images} images; expected one vector an image, "
+            f"({images}, dim): pool and flatten its output"
+        )
+        raise BankValueError(msg)

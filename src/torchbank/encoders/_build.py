@@ -1,0 +1,109 @@
+"""Encoders by name."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from torchbank.encoders._channels import describe_channels
+from torchbank.encoders._convnet import ConvNet
+from torchbank.encoders._evaluation_mode import device_of, evaluation_mode
+from torchbank.encoders._hugging_face import build_hugging_face
+from torchbank.encoders._resnet import SmallResNet18
+from torchbank.encoders._timm import build_timm
+from torchbank.encoders._user_code import call_function, load_torchscript
+from torchbank.encoders._weights import load_weights
+from torchbank.errors import BankKeyError, BankValueError
+
+__all__ = ["build"]
+
+CHOICES = "convnet, resnet18-small, timm:NAME, hf:NAME, torchscript:FILE, module:function"
+
+
+def build(name: str, *, dim: int, image_shape: tuple[int, int, int], weights: str | Path | None = None) -> nn.Module:
+    """Build an encoder: images `(b, c, h, w)` in [0, 1] to embeddings `(b, dim)`, not normalised.
+
+    | name | encoder | without `weights` |
+    |---|---|---|
+    | `convnet` | `ConvNet`: four blocks, for small images | random |
+    | `resnet18-small` | `SmallResNet18`: the stem of CIFAR ResNets, for small images | random |
+    | `timm:NAME` | any model of timm, such as `timm:resnet50.a1_in1k` | published, linear layer random |
+    | `hf:NAME` | a vision model of the Hugging Face hub, or of a folder | published, linear layer random |
+    | `torchscript:FILE` | a saved TorchScript module, used as it is | in the file |
+    | `module:function` | what your function returns for `function(dim=dim, image_shape=image_shape)` | your choice |
+
+    timm and transformers are optional packages, imported only for their names. Their models get the mean and
+    standard deviation that they were trained with applied to the images. `module` is also looked for in
+    the working folder.
+
+    Args:
+        name: One of the names above.
+        dim: Dimension of the embedding.
+        image_shape: `(c, h, w)` of the images.
+        weights: A file with the whole state dict of this encoder: `.safetensors`, or `.pt` or `.pth` with tensors
+            only. Nothing is downloaded then but the description of an `hf:` model.
+
+    Raises:
+        BankKeyError: No encoder has this name.
+        BankValueError: A package is missing, the encoder does not take such images (grey or colour) or gives
+            another dimension, or the weights do not fit.
+        BankTypeError: The user's function returns no module.
+        FileFormatError: A file is truncated or foreign.
+
+    Example:
+        >>> encoder = build("convnet", dim=128, image_shape=(1, 32, 32))
+        >>> sum(parameter.numel() for parameter in encoder.parameters())
+        421216
+    """
+    _check_sizes(dim, image_shape)
+    published = weights is None
+    match name.partition(":"):
+        case ("convnet", "", ""):
+            encoder: nn.Module = ConvNet(dim, channels=image_shape[0])
+        case ("resnet18-small", "", ""):
+            encoder = SmallResNet18(dim, channels=image_shape[0])
+        case ("timm", ":", model):
+            encoder = build_timm(model, dim=dim, image_shape=image_shape, published=published)
+        case ("hf", ":", model):
+            encoder = build_hugging_face(model, dim=dim, image_shape=image_shape, published=published)
+        case ("torchscript", ":", file):
+            encoder = load_torchscript(file)
+        case (module, ":", function) if module and function:
+            encoder = call_function(module, function, dim=dim, image_shape=image_shape)
+        case _:
+            msg = f"unknown encoder {name!r}; expected one of {CHOICES}"
+            raise BankKeyError(msg)
+    if weights is not None:
+        load_weights(encoder, weights)
+    _check_output(encoder, name, dim=dim, image_shape=image_shape)
+    return encoder
+
+
+def _check_sizes(dim: int, image_shape: tuple[int, int, int]) -> None:
+    if dim < 1 or len(image_shape) != 3 or min(image_shape) < 1:
+        msg = (
+            f"dim is {dim} and image_shape {tuple(image_shape)}; expected a dim of 1 or more and "
+            "(channels, height, width) of 1 or more each"
+        )
+        raise BankValueError(msg)
+
+
+def _check_output(encoder: nn.Module, name: str, *, dim: int, image_shape: tuple[int, int, int]) -> None:
+    """Embed one blank image, so that an encoder that does not fit the data fails here and not hours later."""
+    blank = torch.zeros(1, *image_shape, device=device_of(encoder))
+    with evaluation_mode(encoder), torch.no_grad():
+        try:
+            embedding = encoder(blank)
+        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, NotImplementedError) as error:
+            reason = str(error).strip() or type(error).__name__
+            msg = (
+                f"{name} does not take images of {describe_channels(image_shape[0])} and {image_shape[1]} x "
+                f"{image_shape[2]} pixels: {reason}. Choose another encoder or another image size"
+            )
+            raise BankValueError(msg) from error
+    if not isinstance(embedding, torch.Tensor) or embedding.shape != (1, dim):
+        given = tuple(embedding.shape) if isinstance(embedding, torch.Tensor) else type(embedding).__name__
+        msg = (
+            f"{name} gives {given} for one image; expected (1, {dim}): set dim to what it gives, or add a linear layer"
+        )
+        raise BankValueError(msg)
