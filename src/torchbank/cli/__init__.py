@@ -1,1 +1,5 @@
-"""(under construction)"""
+"""The command `torchbank`."""
+
+from torchbank.cli._main import main
+
+__all__ = ["main"]

@@ -160,7 +160,8 @@ class _Loop:
         for _ in range(self.step, self.config.steps):
             if self.method.wants_prefill(self.step):
                 self._prefill()
-            self._update(self._on_device(next(batches)))
+            batch = self._on_device(next(batches))
+            self._update(batch._replace(images=self.augment(batch.images)))
             if _due(self.step, self.config.log_every) or self.step == self.config.steps:
                 self._log()
             if _due(self.step, self.config.evaluate_every) and self.step < self.config.steps:
@@ -183,8 +184,7 @@ class _Loop:
         return FitResult(summary, test)
 
     def _on_device(self, batch: data.Batch) -> data.Batch:
-        batch = data.Batch(*(tensor.to(self.accelerator.device, non_blocking=True) for tensor in batch))
-        return batch._replace(images=self.augment(batch.images))
+        return data.Batch(*(tensor.to(self.accelerator.device, non_blocking=True) for tensor in batch))
 
     def _prefill(self) -> None:
         """Hand the method its training images in random order; it takes as many as its memory holds."""

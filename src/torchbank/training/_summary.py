@@ -23,7 +23,7 @@ def summarize(
     """What ``summary.json`` says beside the scores and the data.
 
     Args:
-        method: The method after training; its ``bank`` is described where it has one.
+        method: The method after training; its ``bank`` and ``drift`` are described where it has them.
         config: What ran.
         clock: Times of the steps.
         device: Where it ran.
@@ -39,6 +39,7 @@ def summarize(
         "batch_size": config.batch_size * ranks,
         "parameters": sum(parameter.numel() for parameter in method.parameters() if parameter.requires_grad),
         "bank": _bank_facts(method),
+        "drift": _drift_facts(method),
         "timing": {
             "milliseconds_per_step": round(clock.milliseconds_per_step(), 3),
             "steps_per_second": round(clock.steps_per_second(), 3),
@@ -84,6 +85,11 @@ def _bank_facts(method: nn.Module) -> dict[str, Any] | None:
     if bank is None:
         return None
     return {"rows": len(bank), "capacity": bank.capacity, "bytes": bank.nbytes}
+
+
+def _drift_facts(method: nn.Module) -> dict[str, list[float]] | None:
+    drift = getattr(method, "drift", None)
+    return None if drift is None else {name: values.tolist() for name, values in drift.by_age()._asdict().items()}
 
 
 def _package_versions() -> dict[str, str]:

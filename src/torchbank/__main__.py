@@ -1,0 +1,7 @@
+"""`python -m torchbank` is the command `torchbank`."""
+
+import sys
+
+from torchbank.cli import main
+
+sys.exit(main())

@@ -1,0 +1,62 @@
+"""Command lines from dataclasses, by tyro."""
+
+import io
+from collections.abc import Sequence
+from contextlib import redirect_stderr
+from typing import Any, Literal
+
+from torchbank.cli._errors import UsageError
+
+
+def parse(
+    target: Any,
+    words: Sequence[str],
+    *,
+    prog: str,
+    description: str = "",
+    default: Any = None,
+    booleans: Literal["flags", "words"] = "flags",
+) -> Any:
+    """Make a dataclass of what a command line says.
+
+    Args:
+        target: The dataclass.
+        words: The command line.
+        prog: What the help calls the command.
+        description: The head of the help.
+        default: An instance that gives the defaults; None takes those of the class.
+        booleans: Whether they are written ``--resume`` or ``--resume True``.
+
+    Returns:
+        The instance.
+
+    Raises:
+        UsageError: The words do not fit.
+        SystemExit: The help was asked for and has been printed.
+    """
+    import tyro
+
+    markers = [tyro.conf.OmitArgPrefixes]
+    if booleans == "words":
+        markers.append(tyro.conf.FlagConversionOff)
+    options = {} if default is None else {"default": default}
+    complaint = io.StringIO()
+    try:
+        with redirect_stderr(complaint):
+            return tyro.cli(target, args=words, prog=prog, description=description, config=markers, **options)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        msg = f"{_first_paragraph(complaint.getvalue())} (see {prog} --help)"
+        raise UsageError(msg) from None
+
+
+def _first_paragraph(box: str) -> str:
+    """What tyro's error box says first: the lines between its upper border and its first rule."""
+    words: list[str] = []
+    for line in box.splitlines()[1:]:
+        text = line.strip("│| ")
+        if not text.strip("─-╰╯+"):
+            break
+        words.append(text)
+    return " ".join(words).removesuffix(".")

@@ -1,0 +1,158 @@
+"""Everything that a run is told, as nested dataclasses: the command line and ``config.json`` are made of it."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Generic, Literal, Self, TypeVar
+
+import tyro
+
+from torchbank.cli._arguments import parse
+from torchbank.cli._errors import UsageError
+from torchbank.errors import BankKeyError, BankValueError, FileFormatError
+from torchbank.methods import METHODS
+from torchbank.training import TrainingConfig
+
+Method = TypeVar("Method")
+
+# An augmentation that suits each data set; "auto" becomes one of them.
+_AUGMENTATIONS = {"kanji": "glyph", "folder": "photo"}
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images, and which of their classes test.
+
+    Args:
+        data: "kanji" (in the package) or "folder" (with --root).
+        root: A folder of one folder a class, for --data folder.
+        image_size: Height and width to which images of a folder are scaled.
+        test_fraction: Share of a folder's classes that test.
+        split_seed: Which classes of a folder test.
+        lone_classes: What to do about a folder's classes of one image.
+    """
+
+    data: str = "kanji"
+    root: str | None = None
+    image_size: int = 224
+    test_fraction: float = 0.5
+    split_seed: int = 0
+    lone_classes: Literal["error", "drop", "keep"] = "error"
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Which network embeds the images.
+
+    Args:
+        encoder: convnet, resnet18-small, timm:NAME, hf:NAME, torchscript:FILE or module:function.
+        weights: A file of weights to begin with.
+    """
+
+    encoder: str = "convnet"
+    weights: str | None = None
+
+
+@dataclass(frozen=True)
+class RunConfig(Generic[Method]):
+    """One run: data, encoder, method and training."""
+
+    method_name: tyro.conf.Suppress[str]
+    data: DataConfig
+    encoder: EncoderConfig
+    method: Method
+    training: TrainingConfig
+
+    @classmethod
+    def default(cls, method_name: str) -> Self:
+        """The defaults of a method.
+
+        Args:
+            method_name: A name in `torchbank.methods.METHODS`.
+
+        Raises:
+            BankKeyError: There is no such method.
+        """
+        if method_name not in METHODS:
+            msg = f"unknown method {method_name!r}; expected one of {', '.join(map(repr, sorted(METHODS)))}"
+            raise BankKeyError(msg)
+        method = METHODS[method_name].config()
+        return cls(method_name, DataConfig(), EncoderConfig(), method, TrainingConfig(augmentation="auto"))
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Self:
+        """The configuration that `as_json` wrote.
+
+        Args:
+            content: The object in a ``config.json``.
+
+        Raises:
+            FileFormatError: It is not of this version of torchbank.
+        """
+        try:
+            default = cls.default(content["method_name"])
+            sections = {name: type(getattr(default, name))(**content[name]) for name in _SECTIONS}
+        except (KeyError, TypeError) as error:
+            msg = (
+                f"the run's config.json does not fit this torchbank ({error}); train again or use the version it names"
+            )
+            raise FileFormatError(msg) from error
+        return replace(default, **sections)
+
+    def as_json(self) -> dict[str, Any]:
+        """The configuration as nested dictionaries of plain values."""
+        return asdict(self)
+
+    def resolved(self) -> Self:
+        """The same, with what is "auto" replaced by what will run."""
+        if self.training.augmentation != "auto":
+            return self
+        augmentation = _AUGMENTATIONS.get(self.data.data, "none")
+        return replace(self, training=replace(self.training, augmentation=augmentation))
+
+    def with_batch_size(self, batch_size: int) -> Self:
+        """The same with another batch size and as many images a class.
+
+        Args:
+            batch_size: A multiple of the images a class.
+
+        Raises:
+            BankValueError: It is not.
+        """
+        images = self.training.images_per_class
+        if batch_size < 1 or batch_size % images:
+            msg = f"batch size {batch_size} is not a multiple of the {images} images a class; give another"
+            raise BankValueError(msg)
+        return replace(self, training=replace(self.training, classes_per_batch=batch_size // images))
+
+    def with_settings(self, settings: Sequence[str]) -> Self:
+        """The same with some settings changed.
+
+        Args:
+            settings: Texts such as "learning-rate=1e-3", each an option of the command line without its dashes.
+
+        Raises:
+            UsageError: A text has no "=", or names no option, or the value does not fit.
+        """
+        words: list[str] = []
+        for setting in settings:
+            name, equals, value = setting.partition("=")
+            if not equals:
+                msg = f"{setting!r} is no setting; expected NAME=VALUE, such as learning-rate=1e-3"
+                raise UsageError(msg)
+            words += [f"--{name}", value]
+        target = type(self).__class_getitem__(type(self.method))
+        prog = f"torchbank train {self.method_name}"
+        return parse(target, words, prog=prog, default=self, booleans="words")
+
+    def differences(self, other: Self) -> list[str]:
+        """Where another configuration differs, each as "name: this, not other"."""
+        mine, theirs = self.as_json(), other.as_json()
+        return [
+            f"{name}: {value!r}, not {theirs[section][name]!r}"
+            for section in _SECTIONS
+            for name, value in mine[section].items()
+            if value != theirs[section][name]
+        ]
+
+
+_SECTIONS = ("data", "encoder", "method", "training")

@@ -1,0 +1,54 @@
+"""`torchbank demo`: what a memory buys, on kanji, in a few minutes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torchbank.cli._arguments import parse
+from torchbank.cli._compare_runs import Plan, compare_runs
+from torchbank.cli._config import RunConfig
+from torchbank.cli._progress import progress_bar
+from torchbank.cli._tables import print_comparison, print_paths
+
+# The setting of the demo. Each side has the learning rate and the normalisation that are best for it.
+METHOD = "xbm"
+SEEDS = (0,)
+SHARED = ("steps=2000", "evaluate-every=500", "start-step=600")
+WITHOUT = ("learning-rate=5e-4", "batch-normalize=anchor")
+WITH = ("learning-rate=5e-4", "memory-normalize=active", "memory-weight=2")
+
+_DESCRIPTION = """Train a small network on kanji without and with memory, and show what the memory buys."""
+
+
+@dataclass(frozen=True)
+class _Arguments:
+    """Where the pictures go.
+
+    Args:
+        runs: The folder in which a new folder demo, demo-2, ... is made.
+        steps: Steps of each run, to try it out; by default those of the demo.
+    """
+
+    runs: Path = Path("runs")
+    steps: int | None = None
+
+
+def run(words: Sequence[str]) -> None:
+    """Parse, train both sides, show the table and the pictures."""
+    arguments = parse(_Arguments, words, prog="torchbank demo", description=_DESCRIPTION)
+    shared = SHARED if arguments.steps is None else (*SHARED, f"steps={arguments.steps}")
+    config = RunConfig.default(METHOD).with_settings(shared)
+    path = _free_folder(arguments.runs, "demo")
+    plan = Plan(config, SEEDS, without=WITHOUT, with_memory=WITH)
+    comparison, picture = compare_runs(plan, str(path), progress_bar=progress_bar)
+    print_comparison(comparison)
+    print_paths("pictures", [picture, *sorted(path.glob("*-with-*/plots/*.png"))])
+
+
+def _free_folder(parent: Path, name: str) -> Path:
+    """``parent/name``, or the first of ``name-2``, ``name-3``, ... that does not exist."""
+    path, number = parent / name, 1
+    while path.exists():
+        number += 1
+        path = parent / f"{name}-{number}"
+    return path

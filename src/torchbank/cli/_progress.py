@@ -1,0 +1,44 @@
+"""A progress bar for the terminal."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from torchbank.training import Progress
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[Progress], None]]:
+    """A bar on stderr while the block runs, and the callback that moves it.
+
+    Args:
+        title: What is running.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[numbers]}"),
+        TimeRemainingColumn(),
+    )
+    latest: dict[str, float] = {}
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+        task = bars.add_task(title, total=None, numbers="")
+
+        def move(progress: Progress) -> None:
+            latest.update(progress.values)
+            bars.update(task, total=progress.steps, completed=progress.step, numbers=_numbers(latest))
+
+        yield move
+
+
+def _numbers(values: dict[str, float]) -> str:
+    texts = []
+    if "train/loss" in values:
+        texts.append(f"loss {values['train/loss']:.3f}")
+    if "test/map_at_r" in values:
+        texts.append(f"R@1 {values['test/recall_at_1']:.1%} MAP@R {values['test/map_at_r']:.1%}")
+    return "  ".join(texts)

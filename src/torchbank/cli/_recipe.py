@@ -1,0 +1,114 @@
+"""One run from its configuration: data, encoder, method, training, pictures."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from torchbank import data, encoders, evaluation, methods, report, training
+from torchbank.cli._config import DataConfig, RunConfig
+from torchbank.errors import BankStateError
+from torchbank.io import read_tensors
+from torchbank.training import FitResult, Progress, RunFolder
+
+
+def train_run(
+    config: RunConfig,
+    path: str,
+    *,
+    resume: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> dict[str, Any]:
+    """Train what a configuration says, in a run folder.
+
+    Args:
+        config: What to run.
+        path: The run folder: it must not exist unless the run resumes.
+        resume: Go on with the run in the folder.
+        on_progress: See `torchbank.training.fit`.
+
+    Returns:
+        The content of ``summary.json``.
+
+    Raises:
+        BankError: The configuration cannot run, or the folder exists or does not fit.
+    """
+    config = config.resolved()
+    # Whatever can fail early does so before the folder is made.
+    folder = _open_to_resume(config, path) if resume else None
+    split = load_split(config.data)
+    training.seed_everything(config.training.seed)
+    method = _build(config, split)
+    folder = folder or RunFolder.create(path, config.as_json())
+    result = training.fit(method, split, config.training, folder=folder, resume=resume, on_progress=on_progress)
+    _draw(config, split, folder, result)
+    return result.summary
+
+
+def evaluate_run(path: str) -> tuple[RunConfig, evaluation.RetrievalScores]:
+    """Score the encoder that a run left behind on the test classes of its data.
+
+    Args:
+        path: The run folder.
+
+    Returns:
+        The run's configuration, and the scores.
+
+    Raises:
+        BankError: There is no finished run, or its data is gone.
+    """
+    folder = RunFolder.open(path)
+    config = RunConfig.from_json(folder.read_config())
+    folder.read_summary()
+    split = load_split(config.data)
+    encoder = _build_encoder(config, split)
+    encoder.load_state_dict(read_tensors(folder.model)[0])
+    encoded = encoders.encode(encoder, data.loader(split.test, batch_size=training.EVALUATION_BATCH))
+    return config, evaluation.retrieval(encoded.embeddings, encoded.labels)
+
+
+def load_split(config: DataConfig) -> data.Split:
+    """The images that a configuration names."""
+    if config.data != "folder":
+        return data.load(config.data)
+    return data.load(
+        "folder",
+        root=config.root or "",
+        image_size=config.image_size,
+        test_fraction=config.test_fraction,
+        seed=config.split_seed,
+        lone_classes=config.lone_classes,
+    )
+
+
+def _open_to_resume(config: RunConfig, path: str) -> RunFolder:
+    folder = RunFolder.open(path)
+    differences = config.differences(RunConfig.from_json(folder.read_config()))
+    if differences:
+        msg = f"{path} was begun with other settings ({'; '.join(differences)}); resume with the same ones"
+        raise BankStateError(msg)
+    return folder
+
+
+def _build_encoder(config: RunConfig, split: data.Split) -> nn.Module:
+    shape = split.train.image_shape
+    return encoders.build(
+        config.encoder.encoder, dim=config.method.dim, image_shape=shape, weights=config.encoder.weights
+    )
+
+
+def _build(config: RunConfig, split: data.Split) -> nn.Module:
+    encoder = _build_encoder(config, split)
+    return methods.build(config.method_name, encoder, config.method, dataset_size=len(split.train))
+
+
+def _draw(config: RunConfig, split: data.Split, folder: RunFolder, result: FitResult) -> None:
+    start = config.method.start_step if config.method.memory else None
+    metrics = training.read_metrics(folder.metrics)
+    report.plot_loss(metrics, folder.plots / "loss.png", memory_start=start)
+    report.plot_scores(metrics, folder.plots / "scores.png", memory_start=start)
+    report.plot_retrieval_sheet(split.test, result.test.embeddings, folder.plots / "retrieval.png")
+    drift, bank = result.summary["drift"], result.summary["bank"]
+    if drift is not None and drift["age"]:
+        oldest = None if bank is None else bank["rows"] // result.summary["batch_size"]
+        report.plot_drift(drift, folder.plots / "drift.png", oldest=oldest)

@@ -1,0 +1,65 @@
+"""What the verbs print on stdout."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from torchbank.evaluation import RetrievalScores
+from torchbank.report import Comparison
+
+
+def print_rows(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table with right-aligned columns but the first."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for index, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if index == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def print_summary(summary: dict[str, Any]) -> None:
+    """The result of one run."""
+    scores, bank, timing = summary["scores"], summary["bank"], summary["timing"]
+    headings = ("R@1", "R@10", "R@100", "MAP@R", "bank bytes", "ms/step", "steps/s")
+    row = (
+        *(f"{scores[name]:.1%}" for name in ("recall_at_1", "recall_at_10", "recall_at_100", "map_at_r")),
+        f"{bank['bytes'] if bank else 0:,}",
+        f"{timing['milliseconds_per_step']:.1f}",
+        f"{timing['steps_per_second']:.1f}",
+    )
+    print_rows(f"{summary['data']['test']['classes']:,} classes that were never seen", headings, [row])
+
+
+def print_scores(title: str, scores: RetrievalScores) -> None:
+    """Every score of an evaluation."""
+    rows = [(f"R@{k}", f"{value:.1%}") for k, value in scores.recall_at.items()]
+    rows += [
+        ("MAP@R", f"{scores.map_at_r:.1%}"),
+        ("R-precision", f"{scores.r_precision:.1%}"),
+        ("mAP", f"{scores.mean_average_precision:.1%}"),
+        ("queries", f"{scores.queries:,}"),
+        ("lone queries, left out", f"{scores.lone_queries:,}"),
+    ]
+    print_rows(title, ("score", "value"), rows)
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """One row a group, and what memory adds."""
+    headings, rows = comparison.table()
+    seeds = len(comparison.seeds)
+    print_rows(f"mean ± standard deviation of {seeds} seeds" if seeds > 1 else "one seed", headings, rows)
+    for size in comparison.batch_sizes:
+        gain = {name: comparison.gain(size, name) for name in ("recall_at_1", "map_at_r")}
+        if gain["map_at_r"] is not None:
+            print(f"batch {size}: memory adds {gain['recall_at_1']} points of R@1, {gain['map_at_r']} of MAP@R")
+
+
+def print_paths(title: str, paths: Iterable[Path]) -> None:
+    """A list of files, one a line, never folded."""
+    print(f"{title}:")
+    for path in paths:
+        print(f"  {path}")
