@@ -1,1 +1,15 @@
-"""(under construction)"""
+"""Memory banks: what is stored, and which row is replaced.
+
+`MemoryBank` keeps the newest rows, `KeyedMemoryBank` one row a key, `ReservoirMemoryBank` a uniform sample of all
+rows. A bank of your own is a `Bank` with a `Replacement` rule. `Rows` puts plain tensors in the place of a bank.
+"""
+
+from torchbank.banks._bank import Bank
+from torchbank.banks._keyed import KeyedMemoryBank
+from torchbank.banks._replacement import Replacement
+from torchbank.banks._reservoir import ReservoirMemoryBank
+from torchbank.banks._ring import MemoryBank
+from torchbank.banks._rows import Rows
+from torchbank.banks._view import BankView
+
+__all__ = ["Bank", "BankView", "KeyedMemoryBank", "MemoryBank", "Replacement", "ReservoirMemoryBank", "Rows"]

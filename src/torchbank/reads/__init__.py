@@ -5,6 +5,7 @@ each passes over the rows once, keeps O(batch) state and never builds the (batch
 """
 
 from torchbank.reads._attend import attend
+from torchbank.reads._doors import Impl, Precision
 from torchbank.reads._nearest import nearest
 from torchbank.reads._pair_function import PairFunction
 from torchbank.reads._pair_sum import SCORE, pair_sum
@@ -14,10 +15,12 @@ from torchbank.reads._selection import Clause, Match, Selection
 __all__ = [
     "SCORE",
     "Clause",
+    "Impl",
     "Match",
     "Neighbors",
     "PairFunction",
     "PairSum",
+    "Precision",
     "Readout",
     "Selection",
     "attend",

@@ -1,0 +1,407 @@
+"""The bank: storage, a replacement rule, and everything that does not depend on which."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor, nn
+
+from torchbank.banks import _loading
+from torchbank.banks._admission import admit, admit_on_cpu, admit_operator
+from torchbank.banks._doors import METRICS, check_below, check_embeddings, check_int64, check_size, check_step
+from torchbank.banks._reading import Reading, Table
+from torchbank.banks._replacement import Replacement
+from torchbank.banks._schema import FieldDeclaration, Schema, parse_fields
+from torchbank.banks._view import BankView
+from torchbank.banks._writing import (
+    REFUSED,
+    Storage,
+    check_slots,
+    rewrite_slots,
+    write_operator,
+    write_run,
+    write_slots,
+)
+from torchbank.errors import BankStateError, BankTypeError, BankValueError
+
+
+class Bank(Reading, nn.Module, ABC):
+    """Storage plus a `Replacement` rule; the base of every bank.
+
+    A bank of your own is a subclass with two methods: ``__init__``, which hands a rule to this one, and
+    `options`, from which a saved bank is built again.
+
+    Args:
+        capacity: How many rows the bank holds.
+        dim: Length of an embedding.
+        replacement: Which slots a batch takes.
+        fields: What is stored beside each embedding: ``{"label": torch.int64}`` or, with a shape per row,
+            ``{"box": (torch.float32, (4,))}``. Every push gives all of them.
+        metric: ``"cosine"`` (rows and queries are L2-normalised), ``"dot"`` or ``"euclidean"`` (``nearest`` only).
+        dtype: Of the rows: ``torch.float32``, ``torch.bfloat16`` or ``torch.float16``. Fixed from here on:
+            ``.half()`` or ``.to(dtype)`` on a parent module leaves the bank as it is.
+        device: Where the bank lies; moves with ``.to(device)``.
+
+    Attributes:
+        embeddings: ``(capacity, dim)`` the rows by slot, 0 where nothing was written.
+        steps: ``(capacity,)`` int64, the stamp of the push that wrote each slot.
+        generations: ``(capacity,)`` int64, how often each slot was written; 0 is never.
+        total: 0-d int64, the rows ever taken.
+        pushes: 0-d int64, the pushes so far.
+        clock: 0-d int64, the stamp of the latest push.
+        rejected: 0-d int64, the rows that were refused because they were not finite or had no direction.
+
+    Raises:
+        BankValueError: A size, metric or field name is out of range.
+        BankTypeError: A size, dtype or field declaration is of the wrong type.
+    """
+
+    registry: ClassVar[dict[str, type["Bank"]]] = {}
+    """Every bank class by name, so that a file can name its class."""
+
+    # Files lie above banks in the house, so torchbank.io puts its writer here when it is imported.
+    _writer: ClassVar[Callable[..., None] | None] = None
+
+    embeddings: Tensor
+    steps: Tensor
+    generations: Tensor
+    total: Tensor
+    pushes: Tensor
+    clock: Tensor
+    rejected: Tensor
+    metric_code: Tensor
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        known = Bank.registry.setdefault(cls.__name__, cls)
+        # A class that is defined again where it was, as in a notebook cell, takes its own place.
+        if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            msg = (
+                f"a bank class named {cls.__name__!r} is already defined in {known.__module__}; "
+                "give this one a name of its own, by which its files are known"
+            )
+            raise BankValueError(msg)
+        Bank.registry[cls.__name__] = cls
+
+    def __init__(
+        self,
+        capacity: int,
+        dim: int,
+        *,
+        replacement: Replacement,
+        fields: Mapping[str, FieldDeclaration] | None = None,
+        metric: str = "cosine",
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        self.schema = Schema(capacity, dim, parse_fields(fields), metric, dtype)
+        self.capacity = capacity
+        self.dim = dim
+        self.metric = metric
+        self.replacement = replacement
+        self.register_buffer("embeddings", torch.zeros(capacity, dim, dtype=dtype, device=device))
+        for name, field in self.schema.fields.items():
+            column = torch.zeros(capacity, *field.shape, dtype=field.dtype, device=device)
+            self.register_buffer(f"field_{name}", column)
+        for name in ("steps", "generations"):
+            self.register_buffer(name, torch.zeros(capacity, dtype=torch.int64, device=device))
+        for name in ("total", "pushes", "clock", "rejected"):
+            self.register_buffer(name, torch.zeros((), dtype=torch.int64, device=device))
+        self.register_buffer("metric_code", torch.tensor(METRICS.index(metric), device=device))
+        replacement.to(self.embeddings.device)
+
+    @abstractmethod
+    def options(self) -> dict[str, Any]:
+        """The keyword arguments that ``__init__`` takes beyond those of `MemoryBank`, as JSON can hold them."""
+
+    # What is there
+
+    def __len__(self) -> int:
+        """The rows there are. Waits for the device."""
+        filled = self.replacement.filled(self.total, self.capacity)
+        return int((self.generations > 0).sum() if filled is None else filled)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every slot holds a row. Waits for the device."""
+        return len(self) == self.capacity
+
+    @property
+    def total_pushed(self) -> int:
+        """The rows ever taken. Waits for the device."""
+        return int(self.total)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors of the bank."""
+        return sum(buffer.nbytes for buffer in self.buffers())
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the rows."""
+        return self.schema.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the bank lies."""
+        return self.embeddings.device
+
+    @property
+    def fields(self) -> dict[str, Tensor]:
+        """The field of each slot, ``(capacity, *shape)``, by name."""
+        return {name: getattr(self, f"field_{name}") for name in self.schema.fields}
+
+    def view(self) -> BankView:
+        """The rows in slot order, not copied. Waits for the device.
+
+        Returns:
+            The rows there are, where slots fill from 0 (ring, reservoir); else every slot, and which are valid.
+        """
+        slots = self._slots_view()
+        if self.replacement.filled(self.total, self.capacity) is None:
+            return slots
+        return slots.rows(slice(0, len(self)))
+
+    def ordered(self) -> BankView:
+        """A copy of the rows, oldest first: exact for a ring, by stamp and slot for the others."""
+        slots = self._slots_view()
+        return slots.rows(self.replacement.order(slots, self.total))
+
+    def gather(self, slots: Int64[Tensor, "..."]) -> BankView:
+        """A copy of the rows at ``slots``, of any shape, such as those of `nearest`.
+
+        Args:
+            slots: int64; a negative slot gives zeros and ``valid`` False.
+
+        Raises:
+            BankTypeError: ``slots`` is not int64.
+            BankValueError: On the CPU, a slot is ``capacity`` or more (elsewhere it counts as not valid).
+        """
+        check_int64("slots", slots)
+        if slots.device.type == "cpu" and not torch.compiler.is_compiling() and slots.numel() > 0:
+            check_below("slots", slots, self.capacity)
+        inside = (slots >= 0) & (slots < self.capacity)
+        found = self._slots_view().rows(slots.clamp(0, self.capacity - 1))
+        valid = found.valid & inside
+        return BankView(
+            _where_valid(valid, found.embeddings),
+            {name: _where_valid(valid, column) for name, column in found.fields.items()},
+            _where_valid(valid, found.steps),
+            valid,
+        )
+
+    def age(self, step: int | Tensor | None = None) -> Int64[Tensor, " rows"]:
+        """How many steps ago each row of `view` was written.
+
+        Args:
+            step: Now; None is the latest stamp, so that the newest rows have age 0.
+        """
+        return (self.clock if step is None else step) - self.view().steps
+
+    def sample(self, n: int, *, generator: torch.Generator | None = None) -> Int64[Tensor, " n"]:
+        """Slots of ``n`` different rows, each row as likely as any other. Waits for the device.
+
+        Raises:
+            BankValueError: There are fewer than ``n`` rows.
+        """
+        if not 0 <= n <= len(self):
+            msg = f"cannot sample {n} different rows of {len(self)}; ask for at most len(bank)"
+            raise BankValueError(msg)
+        return self._shuffled_slots(generator)[:n]
+
+    def blocks(self, block_size: int, *, generator: torch.Generator | None = None) -> Int64[Tensor, "blocks size"]:
+        """Cut the rows into random blocks of equal size; the remainder is left out. Waits for the device.
+
+        Returns:
+            ``(len(bank) // block_size, block_size)`` int64 slots, no slot twice.
+        """
+        check_size("block_size", block_size)
+        slots = self._shuffled_slots(generator)
+        blocks = slots.shape[0] // block_size
+        return slots[: blocks * block_size].view(blocks, block_size)
+
+    def _shuffled_slots(self, generator: torch.Generator | None) -> Int64[Tensor, " rows"]:
+        slots = (self.generations > 0).nonzero().squeeze(1)
+        where = slots.device if generator is None else generator.device
+        return slots[torch.randperm(slots.shape[0], generator=generator, device=where).to(slots.device)]
+
+    # Writing
+
+    def push(
+        self, embeddings: Tensor, *, step: int | Tensor | None = None, check: bool = False, **fields: Tensor
+    ) -> Int64[Tensor, " batch"]:
+        """Store a batch; rows of the batch beyond what the bank keeps are dropped by its rule.
+
+        Never waits for the device, and compiles to one graph. On an error the bank is as it was.
+
+        Args:
+            embeddings: ``(batch, dim)`` of any floating dtype; stored without gradient, cast to the bank's dtype.
+            step: The stamp of the rows, an int or a 0-d integer tensor; None counts the pushes from 0.
+            check: On CUDA, raise for bad rows instead of counting them in ``rejected``, which waits for the device.
+            **fields: Every declared field, ``(batch, *shape)``, and what the rule takes beside them.
+
+        Returns:
+            ``(batch,)`` int64, the slot of each row, -1 for a row that was not kept.
+
+        Raises:
+            BankValueError: A shape or device does not fit; on the CPU or with ``check``, a row is not finite
+                after the cast, or has no direction under cosine.
+            BankTypeError: The embeddings are not floating, or a field is of a dtype that its column cannot hold.
+            BankKeyError: A field is missing or unknown.
+        """
+        return self._push(embeddings, fields, step=step, check=check)
+
+    def _push(
+        self, embeddings: Tensor, given: Mapping[str, Tensor], *, step: int | Tensor | None, check: bool
+    ) -> Int64[Tensor, " batch"]:
+        columns = self.schema.check_push(embeddings, given, self.embeddings.device, self.replacement.inputs)
+        check_step(step)
+        embeddings = embeddings.detach()
+        compiling = torch.compiler.is_compiling()
+        if embeddings.is_cpu and not compiling:
+            start = self.replacement.span(self.total, self.capacity)
+            if start is not None:
+                rows = admit_on_cpu(embeddings, self.schema.dtype, self.metric == "cosine")
+                now = int(self.pushes if step is None else step)
+                return write_run(self._storage(), rows, list(columns.values()), start, now)
+        strict = check or embeddings.is_cpu
+        admission = admit_operator if compiling else admit
+        rows, accepted = admission(embeddings, self.schema.dtype, self.metric == "cosine", strict)
+        stamp = self._stamp(self.pushes if step is None else step)
+        return self._place(BankView(rows, columns, stamp.expand(rows.shape[0]), accepted), stamp, strict=strict)
+
+    def _place(self, rows: BankView, stamp: Int64[Tensor, ""], *, strict: bool) -> Int64[Tensor, " batch"]:
+        """Ask the rule for slots, and write."""
+        stored = self._slots_view()
+        rule = type(self.replacement).__name__
+        slots = self.replacement.slots(rows, stored, self.total)
+        if slots.shape != rows.valid.shape or slots.dtype != torch.int64:
+            expected = f"torch.int64 of shape {tuple(rows.valid.shape)}"
+            msg = f"{rule}.slots gave {slots.dtype} of shape {tuple(slots.shape)}; expected {expected}"
+            raise BankTypeError(msg)
+        slots = torch.where(rows.valid, slots, REFUSED)
+        compiling = torch.compiler.is_compiling()
+        if strict and not compiling:
+            check_slots(slots, self.capacity, rule)
+        embeddings = self.replacement.merge(rows, slots, stored)
+        columns = [rows.fields[name] for name in self.schema.fields]
+        storage, merged = self._storage(), self.replacement.merges_duplicates
+        if compiling:
+            return write_operator(*storage, embeddings, columns, slots, stamp, merged, rule)
+        return write_slots(storage, embeddings, columns, slots, stamp, merged)
+
+    def update(
+        self, slots: Tensor, generations: Tensor, embeddings: Tensor, *, step: int | Tensor | None = None
+    ) -> Int64[Tensor, ""]:
+        """Write new embeddings of rows that are still where they were, as after encoding them again.
+
+        Fields and generations stay as they are; the stamp becomes ``step``. Rows that were overwritten since are
+        left alone.
+
+        Args:
+            slots: ``(batch,)`` int64, where the rows were; the last of equal slots wins.
+            generations: ``(batch,)`` int64, ``bank.generations[slots]`` at that time.
+            embeddings: ``(batch, dim)`` of any floating dtype.
+            step: The stamp of the new embeddings; None is the latest.
+
+        Returns:
+            0-d int64: how many rows were stale and not written.
+
+        Raises:
+            BankValueError: A shape or device does not fit, a slot does not exist or, on the CPU, a row is not
+                finite after the cast or has no direction under cosine.
+            BankTypeError: A tensor is of the wrong dtype.
+        """
+        check_embeddings(embeddings, self.dim, self.device)
+        for word, given in (("slots", slots), ("generations", generations)):
+            check_int64(word, given)
+            if given.shape != embeddings.shape[:1]:
+                msg = f"{word} has shape {tuple(given.shape)}; expected {tuple(embeddings.shape[:1])}, one for each row"
+                raise BankValueError(msg)
+        check_step(step)
+        if slots.is_cpu and slots.numel() > 0:
+            check_below("slots", slots, self.capacity)
+        cosine = self.metric == "cosine"
+        rows, accepted = admit(embeddings.detach(), self.schema.dtype, cosine, embeddings.is_cpu)
+        stamp = self._stamp(self.clock if step is None else step)
+        return rewrite_slots(self._storage(), rows, slots, generations, accepted, stamp)
+
+    def _stamp(self, step: int | Tensor) -> Int64[Tensor, ""]:
+        """A tensor of its own: the counters it comes from change during a push."""
+        if isinstance(step, Tensor):
+            return step.detach().to(self.device, torch.int64, copy=True)
+        return torch.full((), step, dtype=torch.int64, device=self.device)
+
+    def _storage(self) -> Storage:
+        # Straight from the dictionary: attribute access on a module costs more than the copies of a small push.
+        buffers: dict[str, Any] = self._buffers
+        return Storage(
+            buffers["embeddings"],
+            [buffers[f"field_{name}"] for name in self.schema.fields],
+            buffers["steps"],
+            buffers["generations"],
+            [buffers["total"], buffers["pushes"], buffers["clock"], buffers["rejected"]],
+        )
+
+    def _slots_view(self) -> BankView:
+        """Every slot, holding a row or not."""
+        return BankView(self.embeddings, self.fields, self.steps, self.generations > 0)
+
+    def _table(self) -> Table:
+        count = self.replacement.filled(self.total, self.capacity)
+        valid = self.generations > 0 if count is None else None
+        return Table(self.embeddings, self.fields, self.steps, self.clock, count, valid)
+
+    # State
+
+    def save(self, path: str | Path, **fingerprints: str) -> None:
+        """Write the bank to one file that `torchbank.load` reads: see `torchbank.io.save`.
+
+        Args:
+            path: The file, which is replaced as a whole or not at all.
+            **fingerprints: ``encoder=`` and ``data=``: names of what made the embeddings, kept in the file.
+        """
+        if Bank._writer is None:
+            msg = "saving needs torchbank.io, which `import torchbank` loads; import it first"
+            raise BankStateError(msg)
+        Bank._writer(self, path, **fingerprints)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        _loading.prepare(self, state_dict, prefix)
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Bank":
+        """Move to another device, and keep every dtype."""
+
+        def keep_dtype(tensor: Tensor) -> Tensor:
+            # Asked of no elements, so that a refused conversion copies nothing.
+            asked = fn(tensor.new_empty(0))
+            return fn(tensor) if asked.dtype == tensor.dtype else tensor.to(asked.device)
+
+        return super()._apply(keep_dtype, recurse)
+
+    def extra_repr(self) -> str:
+        """Size, metric, dtype and fields, and the options of the class."""
+        shown: dict[str, Any] = {"capacity": self.capacity, "dim": self.dim, "metric": self.metric, "dtype": self.dtype}
+        if self.schema.fields:
+            shown["fields"] = list(self.schema.fields)
+        return ", ".join(f"{name}={value!r}" for name, value in {**shown, **self.options()}.items())
+
+
+def _where_valid(valid: Tensor, values: Tensor) -> Tensor:
+    return values.masked_fill(~valid.view(*valid.shape, *[1] * (values.ndim - valid.ndim)), 0)

@@ -1,0 +1,38 @@
+"""Rows with everything that is stored beside them."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class BankView(NamedTuple):
+    """Rows of a bank, or rows on their way into one.
+
+    Attributes:
+        embeddings: ``(rows, dim)`` in the bank's dtype.
+        fields: One tensor ``(rows, *shape)`` for each declared field, by name.
+        steps: ``(rows,)`` int64, the stamp of the push that wrote each row.
+        valid: ``(rows,)`` bool, False for a row that holds nothing.
+
+    Example:
+        >>> import torch, torchbank as tb
+        >>> bank = tb.MemoryBank(4, 2, fields={"label": torch.int64}, metric="dot")
+        >>> _ = bank.push(torch.ones(2, 2), label=torch.tensor([7, 8]))
+        >>> view = bank.view()
+        >>> view.fields["label"].tolist(), view.steps.tolist()
+        ([7, 8], [0, 0])
+    """
+
+    embeddings: Tensor
+    fields: dict[str, Tensor]
+    steps: Tensor
+    valid: Tensor
+
+    def rows(self, index: Tensor | slice) -> "BankView":
+        """The rows at ``index``: views for a slice, copies for a tensor."""
+        return BankView(
+            self.embeddings[index],
+            {name: column[index] for name, column in self.fields.items()},
+            self.steps[index],
+            self.valid[index],
+        )

@@ -1,0 +1,222 @@
+"""Writing rows into slots: the only code that changes what a bank holds.
+
+Axes: batch (rows of one push), capacity (slots of the bank). Shapes depend on the batch size alone and no value is
+read on the host, except on the CPU: nothing waits for the device, and a push can be captured in a CUDA graph.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from torchbank.errors import BankValueError
+
+NOT_KEPT = -1
+"""The slot of a row that a replacement rule does not keep."""
+
+REFUSED = -2
+"""The slot of a row that is bad input: never written, and counted in ``bank.rejected``."""
+
+
+class Storage(NamedTuple):
+    """The buffers of a bank that a push changes.
+
+    Attributes:
+        embeddings: ``(capacity, dim)``.
+        fields: One tensor ``(capacity, *shape)`` for each declared field.
+        steps: ``(capacity,)`` int64, the stamp of the last write.
+        generations: ``(capacity,)`` int64, how often the slot was written.
+        counters: Four 0-d int64 tensors: rows taken, pushes, the latest stamp, rows refused.
+    """
+
+    embeddings: Tensor
+    fields: list[Tensor]
+    steps: Tensor
+    generations: Tensor
+    counters: list[Tensor]
+
+
+class _Plan(NamedTuple):
+    """Which row of the batch goes where: one entry for each row of the batch, in the order of their slots.
+
+    All entries of one slot write the same row, its last, so that the order of their writes does not matter.
+    An entry without a slot repeats the write of the largest slot, which keeps shapes fixed; if no row of the
+    batch has a slot, every entry writes back what slot 0 holds.
+
+    Attributes:
+        target: The slot that the entry writes.
+        source: The row of the batch that it writes there.
+        real: False where it writes back what the slot holds.
+        won: In the order of the batch, the slot of each row that is written, -1 for the others.
+    """
+
+    target: Int64[Tensor, " batch"]
+    source: Int64[Tensor, " batch"]
+    real: Bool[Tensor, " batch"]
+    won: Int64[Tensor, " batch"]
+
+
+def _plan(slots: Int64[Tensor, " batch"]) -> _Plan:
+    """Give every slot to the last row that takes it."""
+    ordered, rows = torch.sort(slots, stable=True)
+    last = torch.searchsorted(ordered, ordered, right=True) - 1
+    entry = torch.where(ordered >= 0, last, len(slots) - 1)
+    target = ordered[entry]
+    wins = (ordered >= 0) & (last == torch.arange(len(slots), device=slots.device))
+    won = torch.empty_like(slots).index_copy_(0, rows, torch.where(wins, ordered, NOT_KEPT))
+    return _Plan(target.clamp_min(0), rows[entry], target >= 0, won)
+
+
+def _write(buffer: Tensor, plan: _Plan, values: Tensor) -> None:
+    """Write ``values``, one for each entry of the plan."""
+    real = plan.real.view(-1, *[1] * (buffer.ndim - 1))
+    buffer.index_copy_(0, plan.target, torch.where(real, values, buffer[plan.target]))
+
+
+def write_slots(
+    storage: Storage,
+    rows: Float[Tensor, "batch dim"],
+    columns: Sequence[Tensor],
+    slots: Int64[Tensor, " batch"],
+    stamp: Int64[Tensor, ""],
+    merged: bool,
+) -> Int64[Tensor, " batch"]:
+    """Write one push to any slots, on any device.
+
+    Args:
+        storage: The bank's buffers, changed in place.
+        rows: In the dtype of the bank.
+        columns: The fields of the push, in the order of ``storage.fields``.
+        slots: Where each row goes, `NOT_KEPT` or `REFUSED`. The last of several rows for one slot is written.
+        stamp: The stamp of this push.
+        merged: Rows for one slot are already merged, so that each of them counts as written.
+
+    Returns:
+        The slot of each row that was written, -1 for the others.
+    """
+    total, pushes, clock, rejected = storage.counters
+    refused = (slots == REFUSED).sum()
+    total.add_(len(slots) - refused)
+    pushes.add_(1)
+    clock.copy_(stamp)
+    rejected.add_(refused)
+    if len(slots) == 0:
+        return slots.clone()
+    plan = _plan(slots)
+    _write(storage.embeddings, plan, rows[plan.source])
+    for buffer, column in zip(storage.fields, columns, strict=True):
+        _write(buffer, plan, column[plan.source])
+    _write(storage.steps, plan, stamp.expand(len(slots)))
+    _write(storage.generations, plan, storage.generations[plan.target] + 1)
+    return slots.clamp_min(NOT_KEPT) if merged else plan.won
+
+
+def write_run(
+    storage: Storage, rows: Float[Tensor, "batch dim"], columns: Sequence[Tensor], start: int, step: int
+) -> Int64[Tensor, " batch"]:
+    """Write one push to consecutive slots on the CPU, by slices: at most two copies for each buffer.
+
+    Args:
+        storage: The bank's buffers, changed in place.
+        rows: In any dtype that the bank's can hold; the newest ``capacity`` rows are written.
+        columns: The fields of the push, in the order of ``storage.fields``.
+        start: The slot of the first row of the batch, were all of them kept.
+        step: The stamp of this push.
+
+    Returns:
+        The slot of each row that was written, -1 for the others.
+    """
+    embeddings, fields, steps, generations, (total, pushes, clock, _) = storage
+    capacity, batch = steps.shape[0], rows.shape[0]
+    dropped = max(0, batch - capacity)
+    first = (start + dropped) % capacity
+    wrap = min(batch, dropped + capacity - first)
+    for begin, end, slot in ((dropped, wrap, first), (wrap, batch, 0)):
+        if begin == end:
+            continue
+        target = slice(slot, slot + end - begin)
+        embeddings[target].copy_(rows[begin:end])
+        for buffer, column in zip(fields, columns, strict=True):
+            buffer[target].copy_(column[begin:end])
+        steps[target].fill_(step)
+        generations[target].add_(1)
+    total.add_(batch)
+    pushes.add_(1)
+    clock.fill_(step)
+    slots = torch.arange(start, start + batch)
+    if start + batch > capacity:
+        slots.remainder_(capacity)
+        slots[:dropped] = NOT_KEPT
+    return slots
+
+
+def rewrite_slots(
+    storage: Storage,
+    rows: Float[Tensor, "batch dim"],
+    slots: Int64[Tensor, " batch"],
+    generations: Int64[Tensor, " batch"],
+    accepted: Bool[Tensor, " batch"],
+    stamp: Int64[Tensor, ""],
+) -> Int64[Tensor, ""]:
+    """Write embeddings and stamps again where the slot still holds the row it held.
+
+    Args:
+        storage: The bank's buffers, changed in place.
+        rows: In the dtype of the bank.
+        slots: Where each row lay; one that is not a slot is stale.
+        generations: The generation of the slot at that time.
+        accepted: False for a row that may not be stored.
+        stamp: The stamp of the rows that are written.
+
+    Returns:
+        How many rows were stale.
+    """
+    held = storage.generations[slots.clamp(0, storage.steps.shape[0] - 1)]
+    current = (slots >= 0) & (slots < storage.steps.shape[0]) & (held == generations) & (held > 0)
+    storage.counters[3].add_((~accepted).sum())
+    if len(slots) > 0:
+        plan = _plan(torch.where(current & accepted, slots, NOT_KEPT))
+        _write(storage.embeddings, plan, rows[plan.source])
+        _write(storage.steps, plan, stamp.expand(len(slots)))
+    return (~current).sum()
+
+
+def check_slots(slots: Int64[Tensor, " batch"], capacity: int, rule: str) -> None:
+    """Raise for slots that do not exist; on the CPU, where reading them is free.
+
+    Raises:
+        BankValueError: A slot lies outside the bank.
+    """
+    outside = (slots < REFUSED) | (slots >= capacity)
+    if outside.any():
+        row = int(outside.int().argmax())
+        msg = f"{rule} gave slot {int(slots[row])} to row {row}; expected 0 to {capacity - 1}, or -1 for a row not kept"
+        raise BankValueError(msg)
+
+
+@torch.library.custom_op("torchbank::write", mutates_args=("embeddings", "fields", "steps", "generations", "counters"))
+def write_operator(
+    embeddings: Tensor,
+    fields: Sequence[Tensor],
+    steps: Tensor,
+    generations: Tensor,
+    counters: Sequence[Tensor],
+    rows: Tensor,
+    columns: Sequence[Tensor],
+    slots: Tensor,
+    stamp: Tensor,
+    merged: bool,
+    rule: str,
+) -> Tensor:
+    """`write_slots` as one operator of a compiled graph."""
+    if slots.device.type == "cpu":
+        check_slots(slots, steps.shape[0], rule)
+    storage = Storage(embeddings, list(fields), steps, generations, list(counters))
+    return write_slots(storage, rows, columns, slots, stamp, merged)
+
+
+@write_operator.register_fake
+def _(*arguments: Any) -> Tensor:
+    return torch.empty_like(arguments[7])  # the slots
