@@ -1,18 +1,36 @@
-"""How well an embedding retrieves images of the same class."""
+"""How well embeddings retrieve others of the same class."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn.functional import normalize
+
+from torchbank.errors import BankTypeError, BankValueError
+from torchbank.evaluation._average_precision import average_precision
+from torchbank.evaluation._ranking import BLOCK_SCORES, nearest_others
 
 __all__ = ["RetrievalScores", "retrieval", "retrieval_examples"]
 
 
 @dataclass(frozen=True)
 class RetrievalScores:
-    """Mean retrieval quality over the queries that have something to find."""
+    """Mean scores of self-retrieval, each in [0, 1].
+
+    Of one query with R relevant rows (its class without itself) and a ranked list of all other rows, with P(i) the
+    part of the first i that is relevant:
+
+    Attributes:
+        recall_at: For each k, whether one of the first k is relevant (R@K of metric learning).
+        map_at_r: `1/R * sum of P(i) over the relevant ranks i <= R`
+            ([Musgrave et al. 2020, section 3.2](arXiv:2003.08505)).
+        r_precision: P(R).
+        mean_average_precision: `1/R * sum of P(i) over all relevant ranks i`, the mAP of re-identification.
+        queries: Queries that the means are over.
+        lone_queries: Rows left out as queries, since no other row has their class. They stay in the lists.
+    """
 
     recall_at: dict[int, float]
     map_at_r: float
@@ -22,9 +40,8 @@ class RetrievalScores:
     lone_queries: int
 
     def as_dict(self) -> dict[str, float]:
-        """Flatten to names and numbers, as a metrics log wants them."""
-        scores: dict[str, float] = {f"recall_at_{k}": value for k, value in self.recall_at.items()}
-        return scores | {
+        """Flatten to names and numbers, for logs: `recall_at_1`, `map_at_r` and so on."""
+        return {f"recall_at_{k}": value for k, value in self.recall_at.items()} | {
             "map_at_r": self.map_at_r,
             "r_precision": self.r_precision,
             "mean_average_precision": self.mean_average_precision,
@@ -35,39 +52,168 @@ class RetrievalScores:
 
 @torch.no_grad()
 def retrieval(embeddings: Tensor, labels: Tensor, *, ks: Sequence[int] = (1, 10, 100)) -> RetrievalScores:
-    """Search each row among all others and score the ranked lists by class."""
-    rows = normalize(embeddings.float(), dim=1)
-    n = len(rows)
-    recall = dict.fromkeys(ks, 0.0)
-    map_at_r = r_precision = average_precision = 0.0
-    queries = 0
-    for block in torch.arange(n).split(256):
-        scores = rows[block] @ rows.T
-        scores[torch.arange(len(block)), block] = -torch.inf
-        order = scores.argsort(dim=1, descending=True, stable=True)[:, :-1]
-        hit = labels[order] == labels[block][:, None]
-        relevant = hit.sum(1)
-        hit, relevant = hit[relevant > 0], relevant[relevant > 0]
-        queries += len(hit)
-        rank = torch.arange(1, n)
-        precision = hit.cumsum(1) / rank * hit
-        within = rank <= relevant[:, None]
-        for k in ks:
-            recall[k] += float(hit[:, :k].any(1).sum())
-        map_at_r += float(((precision * within).sum(1) / relevant).sum())
-        r_precision += float(((hit & within).sum(1) / relevant).sum())
-        average_precision += float((precision.sum(1) / relevant).sum())
+    """Rank all other rows for each row by cosine, and score the lists by class.
+
+    Queries with no relevant row are dropped and counted. A query's own row is left out by its number. Among equal
+    scores the row with the lower index ranks first. Queries are taken in blocks: memory does not grow with the
+    square of the rows.
+
+    Args:
+        embeddings: `(n, d)`, any floating dtype; normalised here.
+        labels: `(n,)` integers, on the same device.
+        ks: The k of each R@K.
+
+    Raises:
+        BankTypeError: The embeddings are not floating or the labels no integers.
+        BankValueError: The shapes do not fit, a row is not finite or has no direction, a k is below 1, or no class
+            has two rows.
+
+    Example:
+        >>> embeddings = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9], [0.8, 0.2]])
+        >>> scores = retrieval(embeddings, torch.tensor([0, 0, 1, 1, 2]), ks=(1,))
+        >>> scores.recall_at[1], scores.queries, scores.lone_queries
+        (0.75, 4, 1)
+    """
+    rows = _unit_rows(embeddings, labels)
+    if any(k < 1 for k in ks):
+        msg = f"ks is {tuple(ks)}; expected ranks of 1 or more"
+        raise BankValueError(msg)
+    classes = _Classes(labels)
+    queries = int((classes.relevant > 0).sum())
+    if not queries:
+        msg = f"no class has two of the {len(rows)} rows, so nothing can be retrieved; expected several rows a class"
+        raise BankValueError(msg)
+    totals = torch.zeros(len(ks) + 3, dtype=torch.float64, device=rows.device)
+    for block in classes.query_blocks():
+        totals += torch.stack(_score_block(rows, labels, classes, block, ks)).sum(dim=1)
+    *recall, map_at_r, r_precision, mean_average_precision = (totals / queries).tolist()
     return RetrievalScores(
-        {k: value / queries for k, value in recall.items()}, map_at_r / queries, r_precision / queries, average_precision / queries,
-        queries, n - queries,
+        recall_at=dict(zip(ks, recall, strict=True)),
+        map_at_r=map_at_r,
+        r_precision=r_precision,
+        mean_average_precision=mean_average_precision,
+        queries=queries,
+        lone_queries=len(rows) - queries,
     )
 
 
 @torch.no_grad()
-def retrieval_examples(embeddings: Tensor, labels: Tensor, *, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Find the k nearest rows of chosen query rows: `(indices (q, k), correct (q, k))`."""
-    rows = normalize(embeddings.float(), dim=1)
-    scores = rows[queries] @ rows.T
-    scores[torch.arange(len(queries)), queries] = -torch.inf
-    indices = scores.argsort(dim=1, descending=True, stable=True)[:, :k]
+def retrieval_examples(
+    embeddings: Tensor, labels: Tensor, *, queries: Tensor, k: int
+) -> tuple[Int64[Tensor, "queries k"], Bool[Tensor, "queries k"]]:
+    """Find the k nearest other rows of chosen rows, in the order that `retrieval` scores.
+
+    Args:
+        embeddings: `(n, d)`, any floating dtype; normalised here.
+        labels: `(n,)` integers, on the same device.
+        queries: `(q,)` int64 row numbers.
+        k: Neighbours of each, fewer than n.
+
+    Returns:
+        Their row numbers `(q, k)`, nearest first, and whether each has the query's class `(q, k)`.
+
+    Raises:
+        BankTypeError: A dtype is wrong.
+        BankValueError: The shapes do not fit, a row is not finite or has no direction, a query is no row number, or
+            k is out of range.
+
+    Example:
+        >>> embeddings = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+        >>> retrieval_examples(embeddings, torch.tensor([0, 0, 1]), queries=torch.tensor([1]), k=2)
+        (tensor([[0, 2]]), tensor([[ True, False]]))
+    """
+    rows = _unit_rows(embeddings, labels)
+    if not 1 <= k < len(rows):
+        msg = f"k is {k}; expected 1 to {len(rows) - 1}, the number of other rows"
+        raise BankValueError(msg)
+    if queries.dtype != torch.int64 or queries.dim() != 1:
+        msg = f"queries is {queries.dtype} of shape {tuple(queries.shape)}; expected int64 row numbers (q,)"
+        raise BankTypeError(msg)
+    if len(queries) and (int(queries.min()) < 0 or int(queries.max()) >= len(rows)):
+        msg = f"queries run from {int(queries.min())} to {int(queries.max())}; expected row numbers below {len(rows)}"
+        raise BankValueError(msg)
+    indices = nearest_others(rows, queries, k)
     return indices, labels[indices] == labels[queries][:, None]
+
+
+class _Classes:
+    """Which rows belong together.
+
+    Attributes:
+        relevant: `(n,)` int64, how many other rows have the class of each row.
+    """
+
+    def __init__(self, labels: Int64[Tensor, " n"]) -> None:
+        self._by_class = labels.argsort(stable=True)
+        _, self._class_of, sizes = labels.unique(return_inverse=True, return_counts=True)
+        self._starts = sizes.cumsum(0) - sizes
+        self.relevant = sizes[self._class_of] - 1
+
+    def query_blocks(self) -> Iterator[Int64[Tensor, " batch"]]:
+        """Every row that has something to find, the largest classes first, so that a block pads little."""
+        n = len(self.relevant)
+        order = self.relevant.argsort(descending=True, stable=True)
+        order = order[: int((self.relevant > 0).sum())]
+        while len(order):
+            # Beside n scores, a query takes about ten numbers for each relevant row.
+            size = max(1, BLOCK_SCORES // (n + 10 * int(self.relevant[order[0]])))
+            yield order[:size]
+            order = order[size:]
+
+    def others_of(self, queries: Int64[Tensor, " batch"]) -> Int64[Tensor, "batch relevant"]:
+        """The other rows of each query's class in ascending order, padded with -1 at the end."""
+        relevant = self.relevant[queries]
+        place = torch.arange(int(relevant.max()) + 1, device=queries.device)
+        start = self._starts[self._class_of[queries]]
+        members = self._by_class[(start[:, None] + place).clamp(max=len(self._by_class) - 1)]
+        dropped = (members == queries[:, None]) | (place > relevant[:, None])
+        # A stable sort by "is it dropped" moves the query itself to the end and keeps the rest in order.
+        members = members.masked_fill(dropped, -1)
+        return members.gather(1, dropped.to(torch.uint8).sort(dim=1, stable=True).indices)[:, :-1]
+
+
+def _score_block(
+    rows: Float[Tensor, "n dim"],
+    labels: Int64[Tensor, " n"],
+    classes: _Classes,
+    queries: Int64[Tensor, " batch"],
+    ks: Sequence[int],
+) -> list[Float[Tensor, " batch"]]:
+    """Score each query of a block: R@K for each k, MAP@R, R-precision, average precision."""
+    relevant = classes.relevant[queries]
+    found = nearest_others(rows, queries, max(*ks, int(relevant.max()), 1))
+    hits = (labels[found] == labels[queries][:, None]) & (found >= 0)
+    rank = torch.arange(1, hits.shape[1] + 1, device=hits.device)
+    hits_to_r = hits & (rank <= relevant[:, None])
+    precision = hits.cumsum(dim=1).to(torch.float64) / rank
+    return [
+        *(hits[:, :k].any(dim=1).to(torch.float64) for k in ks),
+        (precision * hits_to_r).sum(dim=1) / relevant,
+        hits_to_r.sum(dim=1).to(torch.float64) / relevant,
+        average_precision(rows, queries, classes.others_of(queries)),
+    ]
+
+
+def _unit_rows(embeddings: Tensor, labels: Tensor) -> Float[Tensor, "n dim"]:
+    if not embeddings.is_floating_point() or labels.is_floating_point() or labels.is_complex():
+        msg = (
+            f"embeddings are {embeddings.dtype} and labels {labels.dtype}; expected floating embeddings, integer labels"
+        )
+        raise BankTypeError(msg)
+    if embeddings.dim() != 2 or labels.shape != embeddings.shape[:1] or labels.device != embeddings.device:
+        msg = (
+            f"embeddings are {tuple(embeddings.shape)} on {embeddings.device} and labels {tuple(labels.shape)} on "
+            f"{labels.device}; expected (n, dim) and (n,) on one device"
+        )
+        raise BankValueError(msg)
+    rows = embeddings if embeddings.dtype == torch.float64 else embeddings.to(torch.float32)
+    norms = rows.norm(dim=1)
+    bad = ~(norms.isfinite() & (norms > 0))
+    if bad.any():
+        row = int(bad.nonzero()[0])
+        msg = (
+            f"{int(bad.sum())} of {len(rows)} embeddings are not finite or zero, the first in row {row}; expected "
+            "vectors with a direction: look for a diverged training or an empty image"
+        )
+        raise BankValueError(msg)
+    return normalize(rows, dim=1)
