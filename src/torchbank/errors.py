@@ -5,7 +5,15 @@ Every error a user can cause is a `BankError` and also the built-in exception a 
 what to do.
 """
 
-__all__ = ["BankError", "BankKeyError", "BankStateError", "BankTypeError", "BankValueError", "FileFormatError"]
+__all__ = [
+    "BankError",
+    "BankFileNotFoundError",
+    "BankKeyError",
+    "BankStateError",
+    "BankTypeError",
+    "BankValueError",
+    "FileFormatError",
+]
 
 
 class BankError(Exception):
@@ -30,6 +38,10 @@ class BankKeyError(BankError, KeyError):
 
 class BankStateError(BankError, RuntimeError):
     """The operation does not fit the present state (double backward, a bank overwritten by DDP)."""
+
+
+class BankFileNotFoundError(BankError, FileNotFoundError):
+    """There is no such file, or no folder to write it into."""
 
 
 class FileFormatError(BankError, ValueError):

@@ -76,13 +76,10 @@ class Bank(Reading, nn.Module, ABC):
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
-        known = Bank.registry.setdefault(cls.__name__, cls)
-        # A class that is defined again where it was, as in a notebook cell, takes its own place.
-        if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
-            msg = (
-                f"a bank class named {cls.__name__!r} is already defined in {known.__module__}; "
-                "give this one a name of its own, by which its files are known"
-            )
+        known = Bank.registry.get(cls.__name__, cls)
+        # Only ours are kept: a class of a user's own may be defined again, as a notebook cell does.
+        if known.__module__.startswith("torchbank.") and known.__module__ != cls.__module__:
+            msg = f"torchbank has a bank named {cls.__name__!r}; give this one a name of its own, which its files bear"
             raise BankValueError(msg)
         Bank.registry[cls.__name__] = cls
 
@@ -358,17 +355,21 @@ class Bank(Reading, nn.Module, ABC):
 
     # State
 
-    def save(self, path: str | Path, **fingerprints: str) -> None:
+    def save(self, path: str | Path, *, encoder: str | None = None, data: str | None = None) -> None:
         """Write the bank to one file that `torchbank.load` reads: see `torchbank.io.save`.
 
         Args:
             path: The file, which is replaced as a whole or not at all.
-            **fingerprints: ``encoder=`` and ``data=``: names of what made the embeddings, kept in the file.
+            encoder: A fingerprint of what made the embeddings, kept in the file.
+            data: A fingerprint of what was embedded, kept in the file.
+
+        Raises:
+            BankFileNotFoundError: The folder does not exist.
         """
         if Bank._writer is None:
             msg = "saving needs torchbank.io, which `import torchbank` loads; import it first"
             raise BankStateError(msg)
-        Bank._writer(self, path, **fingerprints)
+        Bank._writer(self, path, encoder=encoder, data=data)
 
     def _load_from_state_dict(
         self,

@@ -37,7 +37,12 @@ class Replacement(nn.Module, ABC):
         ...         keys = rows.fields["keys"]
         ...         longer = rows.embeddings.norm(dim=1) > stored.embeddings[keys].norm(dim=1)
         ...         return torch.where(longer, keys, -1)
-        >>> bank = tb.banks.Bank(2, 1, metric="dot", replacement=Longest())
+        >>> class LongestBank(tb.Bank):
+        ...     def __init__(self, capacity, dim, **storage):
+        ...         super().__init__(capacity, dim, replacement=Longest(), **storage)
+        ...     def options(self):
+        ...         return {}
+        >>> bank = LongestBank(2, 1, metric="dot")
         >>> bank.push(torch.tensor([[3.0], [5.0]]), keys=torch.tensor([0, 1])).tolist()
         [0, 1]
         >>> bank.push(torch.tensor([[4.0], [4.0]]), keys=torch.tensor([0, 1])).tolist()

@@ -1,0 +1,133 @@
+"""A bank in a file: its state, and in the header what it takes to build the same bank again."""
+
+import datetime
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torchbank.banks import Bank
+from torchbank.errors import BankError, FileFormatError
+from torchbank.io._tensor_file import read_tensors, write_tensors
+
+KIND = "bank"
+
+
+def save(bank: Bank, path: str | Path, *, encoder: str | None = None, data: str | None = None) -> None:
+    """Write a bank to one file: also as ``bank.save(path)``.
+
+    The header of the file (`read_header`) tells the class and its options, capacity, dim, metric, dtype and fields,
+    counts and the range of stamps, both fingerprints, the versions of torchbank and torch, and the time.
+
+    Args:
+        bank: Any bank.
+        path: The file, which is replaced as a whole or not at all. Its folder must exist.
+        encoder: A fingerprint of what made the embeddings, such as a commit and a checksum of the weights.
+        data: A fingerprint of what was embedded.
+
+    Raises:
+        BankFileNotFoundError: The folder does not exist.
+
+    Example:
+        >>> import tempfile, torch, torchbank as tb
+        >>> bank = tb.MemoryBank(8, 2, metric="dot")
+        >>> _ = bank.push(torch.tensor([[1.0, 2.0]]))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     bank.save(f"{folder}/bank.safetensors", encoder="resnet18@3f2a")
+        ...     tb.load(f"{folder}/bank.safetensors").view().embeddings
+        tensor([[1., 2.]])
+    """
+    write_tensors(path, bank.state_dict(), _describe(bank, encoder, data))
+
+
+def load(path: str | Path, *, device: torch.device | str | None = None) -> Bank:
+    """Read a bank that `save` wrote; it goes on exactly where that one was.
+
+    Args:
+        path: The file.
+        device: Where the bank goes; None is the default device of torch.
+
+    Returns:
+        A bank of the class that was saved. A class of your own must have been defined (imported) before.
+
+    Raises:
+        BankFileNotFoundError: There is no such file.
+        FileFormatError: The file is truncated, not a bank, of a newer format, or of a class that is not defined.
+    """
+    tensors, header = read_tensors(path)
+    if header.get("kind") != KIND:
+        msg = f"{path} was written by torchbank but holds no bank; read it with torchbank.io.read_tensors"
+        raise FileFormatError(msg)
+    bank = _build(path, header, tensors, device)
+    try:
+        bank.load_state_dict(tensors)
+    except (BankError, RuntimeError) as error:
+        msg = f"{path} holds tensors that do not fit its header: {error}"
+        raise FileFormatError(msg) from error
+    return bank
+
+
+def _describe(bank: Bank, encoder: str | None, data: str | None) -> dict[str, Any]:
+    schema = bank.schema
+    steps = bank.steps[bank.generations > 0]
+    return {
+        "kind": KIND,
+        "class": type(bank).__name__,
+        "options": bank.options(),
+        "schema": {
+            "capacity": schema.capacity,
+            "dim": schema.dim,
+            "metric": schema.metric,
+            "dtype": _name(schema.dtype),
+            "fields": {
+                name: {"dtype": _name(field.dtype), "shape": list(field.shape)} for name, field in schema.fields.items()
+            },
+        },
+        "counts": {
+            "rows": len(bank),
+            "total_pushed": bank.total_pushed,
+            "pushes": int(bank.pushes),
+            "rejected": int(bank.rejected),
+        },
+        "steps": [int(steps.min()), int(steps.max())] if len(steps) else None,
+        "fingerprints": {"encoder": encoder, "data": data},
+        "versions": {name: importlib.metadata.version(name) for name in ("torchbank", "torch", "safetensors")},
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _build(
+    path: str | Path, header: dict[str, Any], tensors: dict[str, Tensor], device: torch.device | str | None
+) -> Bank:
+    """An empty bank as the header describes it."""
+    name = header.get("class")
+    if name not in Bank.registry:
+        known = ", ".join(sorted(Bank.registry))
+        msg = f"{path} holds a {name}, which is not defined here (known: {known}); import the module that defines it"
+        raise FileFormatError(msg)
+    try:
+        schema = dict(header["schema"])
+        fields = {field: (_dtype(spec["dtype"]), tuple(spec["shape"])) for field, spec in schema.pop("fields").items()}
+        dtype = _dtype(schema.pop("dtype"))
+        # Before anything is allocated: a damaged header may ask for any capacity.
+        if tensors["embeddings"].shape != (schema["capacity"], schema["dim"]):
+            msg = f"embeddings of shape {tuple(tensors['embeddings'].shape)}"
+            raise ValueError(msg)
+        return Bank.registry[name](**schema, fields=fields, dtype=dtype, device=device, **header["options"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        msg = f"{path} has a header that does not describe a {name}: {error}"
+        raise FileFormatError(msg) from error
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _dtype(name: str) -> torch.dtype:
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype):
+        msg = f"unknown dtype {name!r}"
+        raise TypeError(msg)
+    return dtype
