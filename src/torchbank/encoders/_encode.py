@@ -1,7 +1,7 @@
 """Embed a whole data set."""
 
 from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -27,6 +27,7 @@ class Encoded(NamedTuple):
     ids: Int64[Tensor, " n"]
 
 
+@runtime_checkable
 class LabelledBatch(Protocol):
     """What a loader yields: `torchbank.data.Batch` or anything with its three attributes."""
 
