@@ -32,7 +32,7 @@ lint: $(READY)  ## style, types and the import contract
 	$(BIN)/lint-imports
 
 bench: $(READY)  ## time the reads, losses and push beside their peers; writes benchmarks/results/
-	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) runs .pytest_cache .ruff_cache .hypothesis

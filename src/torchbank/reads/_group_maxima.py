@@ -9,6 +9,7 @@ Axes: batch (queries), groups, members (rows of a group), pairs (a query and a g
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -19,19 +20,24 @@ from torchbank.reads._selection import Clause, Selection
 from torchbank.reads._stream import block_rows, stream
 
 # Group maxima kept before they are ranked (4 MB in float32): groups of 131,072 rows at batch 256, k 10.
-_MAXIMA_A_SUPER_BLOCK = 1 << 20
+_MAXIMA = 1 << 20
 # Values gathered at a time when groups are scored again (8 MB in float32).
 _GATHERED = 1 << 21
 # Inner products rank Euclidean neighbours up to rounding, so that many more groups are scored again.
 _EUCLIDEAN_MARGIN = 8
 
 
+class Winners(NamedTuple):
+    """Groups to score again, a pair each, and where their members go among a query's candidates."""
+
+    query: Int64[Tensor, " pairs"]
+    group: Int64[Tensor, " pairs"]
+    rank: Int64[Tensor, " pairs"]
+    width: int
+
+
 def nearest_blocked(
-    queries: Float[Tensor, "batch dim"],
-    rows: Float[Tensor, "rows dim"],
-    k: int,
-    metric: str,
-    selection: Selection,
+    queries: Float[Tensor, "batch dim"], rows: Float[Tensor, "rows dim"], k: int, metric: str, selection: Selection
 ) -> tuple[Tensor, Tensor]:
     """Scores (batch, k) and slots (batch, k); -inf and -1 where there are fewer than k rows."""
     queries = queries.to(compute_dtype(queries))
@@ -39,11 +45,9 @@ def nearest_blocked(
     slots = torch.full(scores.shape, -1, dtype=torch.int64, device=scores.device)
     if not queries.shape[0] or not rows.shape[0]:
         return scores, slots
-    margin = _EUCLIDEAN_MARGIN if metric == "euclidean" else 0
     for maxima, members in _super_blocks(queries, rows, selection, k, metric):
-        top = maxima.topk(min(k + margin, maxima.shape[1]), dim=1)
-        wanted = top.values > (scores[:, -1:] if margin == 0 else -torch.inf)
-        again, again_slots = _score_again(queries, rows, selection, metric, members[top.indices], wanted)
+        winners = _winners(maxima, scores[:, -1], k, metric)
+        again, again_slots = _score_again(queries, rows, selection, metric, members, winners)
         merged = torch.cat([scores, again], dim=1).topk(k, dim=1)
         scores = merged.values
         slots = torch.cat([slots, again_slots], dim=1).gather(1, merged.indices)
@@ -55,41 +59,67 @@ def _super_blocks(
 ) -> Iterator[tuple[Float[Tensor, "batch groups"], Int64[Tensor, "groups members"]]]:
     """Yield the group maxima of one run of the bank after another, with the slots of each group (-1: none)."""
     group = _group_rows(k)
-    size = max(group, block_rows(queries.shape[0]) // group * group)
-    size = min(size, -(-rows.shape[0] // group) * group)
+    size = _block_size(queries, rows, group)
     groups = size // group
-    blocks = max(1, _MAXIMA_A_SUPER_BLOCK // queries.shape[0] // groups)
-    blocks = min(blocks, -(-rows.shape[0] // size))
+    blocks = min(max(1, _MAXIMA // (queries.shape[0] * groups)), -(-rows.shape[0] // size))
     maxima = queries.new_empty(queries.shape[0], blocks * groups)
-    members = torch.empty(blocks * groups, group, dtype=torch.int64, device=rows.device)
-    filled = 0
+    slots = torch.full((blocks, size), -1, dtype=torch.int64, device=rows.device)
+    every = torch.arange(rows.shape[0], device=rows.device)
     center = _center(rows, queries.dtype) if metric == "euclidean" else None
+    filled = 0
     for block in stream(queries, rows, selection, size=size, center=center):
-        scores, slots = block.scores, block.slots
+        scores = block.scores
         if block.bias is not None:
             scores += block.bias
         block.leave_out(scores, -torch.inf)
-        if isinstance(slots, slice):
-            slots = torch.arange(slots.start, slots.stop, device=rows.device)
-        missing = -len(slots) % group
-        if missing:
-            scores = torch.nn.functional.pad(scores, (0, missing), value=-torch.inf)
-            slots = torch.nn.functional.pad(slots, (0, missing), value=-1)
+        if scores.shape[1] < size:
+            scores = torch.nn.functional.pad(scores, (0, size - scores.shape[1]), value=-torch.inf)
+            slots[filled] = -1
+        slots[filled, : block.rows.shape[0]] = every[block.slots]
         # A group takes every (groups)-th column, so the maximum runs over whole vectors of columns.
-        here = slice(filled, filled + len(slots) // group)
-        maxima[:, here] = scores.view(len(scores), group, -1).amax(dim=1)
-        members[here] = slots.view(group, -1).T
-        filled = here.stop
-        if filled + groups > maxima.shape[1]:
-            yield maxima[:, :filled], members[:filled]
+        here = maxima[:, filled * groups : (filled + 1) * groups]
+        torch.amax(scores.view(len(scores), group, groups), dim=1, out=here)
+        filled += 1
+        if filled == blocks:
+            yield maxima, _members(slots, group)
             filled = 0
     if filled:
-        yield maxima[:, :filled], members[:filled]
+        yield maxima[:, : filled * groups], _members(slots[:filled], group)
 
 
 def _group_rows(k: int) -> int:
     """Rows in a group: large groups rank fast, small ones leave less to score again."""
     return 32 if k <= 16 else 16 if k <= 48 else 8
+
+
+def _block_size(queries: Tensor, rows: Tensor, group: int) -> int:
+    """Rows in a block, whole groups of them, and no more than there are."""
+    return min(block_rows(len(queries)) // group, -(-len(rows) // group)) * group
+
+
+def _members(slots: Int64[Tensor, "blocks size"], group: int) -> Int64[Tensor, "groups members"]:
+    return slots.view(len(slots), group, -1).transpose(1, 2).reshape(-1, group)
+
+
+def _winners(maxima: Float[Tensor, "batch groups"], bound: Float[Tensor, " batch"], k: int, metric: str) -> Winners:
+    """The groups that may hold one of the k best rows: the k best groups whose maximum beats the bound.
+
+    ``bound`` is the k-th best score so far. After the first super-block few groups beat it, and finding those
+    is cheaper than ranking all; not where counting them would make the host wait for the device.
+    """
+    batch, groups = maxima.shape
+    if metric == "dot" and maxima.device.type == "cpu":
+        better = maxima > bound[:, None]
+        counts = better.sum(dim=1)
+        width = int(counts.max())
+        if width <= 2 * k:
+            query, group = better.nonzero(as_tuple=True)
+            first = counts.cumsum(0) - counts
+            return Winners(query, group, torch.arange(len(query)) - first[query], width)
+    width = min(k + _EUCLIDEAN_MARGIN * (metric == "euclidean"), groups)
+    best = maxima.topk(width, dim=1).indices
+    place = torch.arange(batch * width, device=maxima.device)
+    return Winners(place // width, best.flatten(), place % width, width)
 
 
 def _center(rows: Tensor, dtype: torch.dtype) -> Float[Tensor, "1 dim"]:
@@ -103,27 +133,36 @@ def _score_again(
     rows: Float[Tensor, "rows dim"],
     selection: Selection,
     metric: str,
-    members: Int64[Tensor, "batch top members"],
-    wanted: Bool[Tensor, "batch top"],
+    members: Int64[Tensor, "groups members"],
+    winners: Winners,
 ) -> tuple[Float[Tensor, "batch candidates"], Int64[Tensor, "batch candidates"]]:
-    """Score each member of the wanted groups: a candidate for its query, -inf for all others."""
-    scores = queries.new_full(members.shape, -torch.inf)
-    query, rank = wanted.nonzero(as_tuple=True)
-    chunk = max(1, _GATHERED // (members.shape[2] * rows.shape[1]))
-    for start in range(0, len(query), chunk):
-        q, r = query[start : start + chunk], rank[start : start + chunk]
-        slots = members[q, r]
-        there = slots.clamp_min(0)
-        block = rows[there].to(queries.dtype)
-        if metric == "euclidean":
-            found = -(block - queries[q][:, None, :]).square().sum(dim=2)
-        else:
-            found = torch.bmm(block, queries[q][:, :, None]).squeeze(2)
+    """Score each member of the winning groups: a candidate for its query."""
+    size, dim = members.shape[1], rows.shape[1]
+    scores = queries.new_full((len(queries), winners.width, size), -torch.inf)
+    slots = torch.full(scores.shape, -1, dtype=torch.int64, device=scores.device)
+    chunk = min(max(1, _GATHERED // (size * dim)), max(1, len(winners.query)))
+    gathered = rows.new_empty(chunk * size, dim)
+    for start in range(0, len(winners.query), chunk):
+        query, group, rank = (part[start : start + chunk] for part in winners[:3])
+        found = members[group]
+        there = found.clamp_min(0)
+        block = gathered[: there.numel()]
+        torch.index_select(rows, 0, there.flatten(), out=block)
+        exact = _exact_scores(queries[query], block.view(*there.shape, dim).to(queries.dtype), metric)
         if selection.bias is not None:
-            found += selection.bias[there].to(found.dtype)
-        gone = _left_out(selection, q, there) | (slots < 0)
-        scores[q, r] = found.masked_fill_(gone, -torch.inf)
-    return scores.flatten(1), members.flatten(1)
+            exact += selection.bias[there].to(exact.dtype)
+        gone = _left_out(selection, query, there) | (found < 0)
+        scores[query, rank] = exact.masked_fill_(gone, -torch.inf)
+        slots[query, rank] = found
+    return scores.flatten(1), slots.flatten(1)
+
+
+def _exact_scores(
+    queries: Float[Tensor, "pairs dim"], rows: Float[Tensor, "pairs members dim"], metric: str
+) -> Float[Tensor, "pairs members"]:
+    if metric == "euclidean":
+        return -(rows - queries[:, None, :]).square().sum(dim=2)
+    return torch.bmm(rows, queries[:, :, None]).squeeze(2)
 
 
 def _left_out(

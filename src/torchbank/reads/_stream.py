@@ -51,7 +51,7 @@ class Block:
 
 def block_rows(batch: int) -> int:
     """How many rows a block holds for a batch."""
-    return max(256, min(8192, _SCORES_A_BLOCK // max(1, batch)))
+    return max(256, min(32_768, _SCORES_A_BLOCK // max(1, batch)))
 
 
 def stream(
@@ -77,13 +77,11 @@ def stream(
     if center is not None:
         queries = queries - center
     for start in range(0, rows.shape[0], size):
-        slots: slice | Tensor = slice(start, min(start + size, rows.shape[0]))
-        if selection.include:
-            picked = _included_columns(selection.include, slots)
-            if picked is not None:
-                slots = picked + start
-                if not len(slots):
-                    continue
+        run = slice(start, min(start + size, rows.shape[0]))
+        picked = _included_columns(selection.include, run) if selection.include else None
+        if picked is not None and not len(picked):
+            continue
+        slots = run if picked is None else picked + start
         block = rows[slots]
         if converted is not None:
             block = converted[: block.shape[0]].copy_(block)
