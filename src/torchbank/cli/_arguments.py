@@ -8,6 +8,11 @@ from typing import Any, Literal
 from torchbank.cli._errors import UsageError
 
 
+def for_method(generic: Any, method_config: type) -> Any:
+    """A generic dataclass of arguments with the settings of one method in it."""
+    return generic[method_config]
+
+
 def parse(
     target: Any,
     words: Sequence[str],
@@ -36,9 +41,8 @@ def parse(
     """
     import tyro
 
-    markers = [tyro.conf.OmitArgPrefixes]
-    if booleans == "words":
-        markers.append(tyro.conf.FlagConversionOff)
+    spelling = (tyro.conf.FlagConversionOff,) if booleans == "words" else ()
+    markers = (tyro.conf.OmitArgPrefixes, *spelling)
     options = {} if default is None else {"default": default}
     complaint = io.StringIO()
     try:

@@ -6,7 +6,7 @@ from typing import Annotated, Generic, TypeVar
 
 import tyro
 
-from torchbank.cli._arguments import parse
+from torchbank.cli._arguments import for_method, parse
 from torchbank.cli._compare_runs import Plan, compare_runs
 from torchbank.cli._config import RunConfig
 from torchbank.cli._progress import progress_bar
@@ -51,7 +51,7 @@ def run(words: Sequence[str]) -> None:
     """Parse and compare."""
     name, rest = method_and_rest("compare", words)
     default = _Arguments(RunConfig.default(name))
-    target = _Arguments.__class_getitem__(type(default.config.method))
+    target = for_method(_Arguments, type(default.config.method))
     description = _DESCRIPTION.format(name=name)
     arguments = parse(target, rest, prog=f"torchbank compare {name}", description=description, default=default)
     path = arguments.run or f"runs/compare-{name}-{arguments.config.data.data}"

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Generic, Literal, Self, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import tyro
 
-from torchbank.cli._arguments import parse
+from torchbank.cli._arguments import for_method, parse
 from torchbank.cli._errors import UsageError
 from torchbank.errors import BankKeyError, BankValueError, FileFormatError
 from torchbank.methods import METHODS
@@ -63,7 +63,7 @@ class RunConfig(Generic[Method]):
     training: TrainingConfig
 
     @classmethod
-    def default(cls, method_name: str) -> Self:
+    def default(cls, method_name: str) -> "RunConfig":
         """The defaults of a method.
 
         Args:
@@ -79,7 +79,7 @@ class RunConfig(Generic[Method]):
         return cls(method_name, DataConfig(), EncoderConfig(), method, TrainingConfig(augmentation="auto"))
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Self:
+    def from_json(cls, content: dict[str, Any]) -> "RunConfig":
         """The configuration that `as_json` wrote.
 
         Args:
@@ -102,14 +102,14 @@ class RunConfig(Generic[Method]):
         """The configuration as nested dictionaries of plain values."""
         return asdict(self)
 
-    def resolved(self) -> Self:
+    def resolved(self) -> "RunConfig":
         """The same, with what is "auto" replaced by what will run."""
         if self.training.augmentation != "auto":
             return self
         augmentation = _AUGMENTATIONS.get(self.data.data, "none")
         return replace(self, training=replace(self.training, augmentation=augmentation))
 
-    def with_batch_size(self, batch_size: int) -> Self:
+    def with_batch_size(self, batch_size: int) -> "RunConfig":
         """The same with another batch size and as many images a class.
 
         Args:
@@ -124,7 +124,7 @@ class RunConfig(Generic[Method]):
             raise BankValueError(msg)
         return replace(self, training=replace(self.training, classes_per_batch=batch_size // images))
 
-    def with_settings(self, settings: Sequence[str]) -> Self:
+    def with_settings(self, settings: Sequence[str]) -> "RunConfig":
         """The same with some settings changed.
 
         Args:
@@ -140,11 +140,11 @@ class RunConfig(Generic[Method]):
                 msg = f"{setting!r} is no setting; expected NAME=VALUE, such as learning-rate=1e-3"
                 raise UsageError(msg)
             words += [f"--{name}", value]
-        target = type(self).__class_getitem__(type(self.method))
+        target = for_method(type(self), type(self.method))
         prog = f"torchbank train {self.method_name}"
         return parse(target, words, prog=prog, default=self, booleans="words")
 
-    def differences(self, other: Self) -> list[str]:
+    def differences(self, other: "RunConfig") -> list[str]:
         """Where another configuration differs, each as "name: this, not other"."""
         mine, theirs = self.as_json(), other.as_json()
         return [

@@ -24,7 +24,7 @@ def progress_bar(title: str) -> Iterator[Callable[[Progress], None]]:
         TextColumn("{task.fields[numbers]}"),
         TimeRemainingColumn(),
     )
-    latest: dict[str, float] = {}
+    latest: dict[str, int | float] = {}
     with Bars(*columns, console=Console(stderr=True)) as bars:
         task = bars.add_task(title, total=None, numbers="")
 
@@ -35,7 +35,7 @@ def progress_bar(title: str) -> Iterator[Callable[[Progress], None]]:
         yield move
 
 
-def _numbers(values: dict[str, float]) -> str:
+def _numbers(values: dict[str, int | float]) -> str:
     texts = []
     if "train/loss" in values:
         texts.append(f"loss {values['train/loss']:.3f}")

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Generic, TypeVar
 
 import tyro
 
-from torchbank.cli._arguments import parse
+from torchbank.cli._arguments import for_method, parse
 from torchbank.cli._config import RunConfig
 from torchbank.cli._errors import UsageError
 from torchbank.cli._progress import progress_bar
@@ -45,7 +46,7 @@ def run(words: Sequence[str]) -> None:
     name, rest = method_and_rest("train", words)
     prog, description = f"torchbank train {name}", _DESCRIPTION.format(name=name)
     default = _Arguments(RunConfig.default(name))
-    target = _Arguments.__class_getitem__(type(default.config.method))
+    target = for_method(_Arguments, type(default.config.method))
     arguments = parse(target, rest, prog=prog, description=description, default=default)
     if arguments.resume:
         # What the folder says is the default now, so that only the folder must be named again.
@@ -56,7 +57,7 @@ def run(words: Sequence[str]) -> None:
     with progress_bar(f"{name}, seed {arguments.config.training.seed}") as move:
         summary = train_run(arguments.config, path, resume=arguments.resume, on_progress=move)
     print_summary(summary)
-    print_paths("pictures", sorted(RunFolder(path).plots.glob("*.png")))
+    print_paths("pictures", sorted(RunFolder(Path(path)).plots.glob("*.png")))
 
 
 def method_and_rest(verb: str, words: Sequence[str]) -> tuple[str, list[str]]:
@@ -67,9 +68,8 @@ def method_and_rest(verb: str, words: Sequence[str]) -> tuple[str, list[str]]:
     """
     known = ", ".join(sorted(METHODS))
     if words and words[0] in ("-h", "--help"):
-        print(
-            f"usage: torchbank {verb} METHOD [OPTIONS]\n\nmethods: {known}\n\ntorchbank {verb} METHOD --help lists options."
-        )
+        print(f"usage: torchbank {verb} METHOD [OPTIONS]\n\nmethods: {known}\n")
+        print(f"torchbank {verb} METHOD --help lists the options of a method.")
         raise SystemExit(0)
     if not words or words[0].startswith("-"):
         msg = f"torchbank {verb} needs a method; expected one of {known}, such as torchbank {verb} xbm"

@@ -5,7 +5,7 @@ from pathlib import Path
 from torchbank.errors import BankValueError
 from torchbank.report._style import BLUE, VERMILION, mark_step, picture, thousands
 
-Metrics = list[dict[str, float]]
+Metrics = list[dict[str, int | float]]
 
 
 def plot_loss(metrics: Metrics, path: str | Path, *, memory_start: int | None = None) -> None:

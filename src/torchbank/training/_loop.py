@@ -53,7 +53,7 @@ class Progress(NamedTuple):
 
     step: int
     steps: int
-    values: dict[str, float]
+    values: dict[str, int | float]
 
 
 class FitResult(NamedTuple):
@@ -150,6 +150,9 @@ class _Loop:
             lines, events = self.folder.metrics, self.folder.tensorboard
             writer = MetricsWriter(lines, events, keep_bytes=seen, step=self.step)
             self.metrics = stack.enter_context(writer)
+        if state is not None:
+            # Last: nothing that is opened on the way may move a stream.
+            restore_random_state(state["random"])
 
     def run(self) -> None:
         """All steps that are left."""
@@ -175,7 +178,7 @@ class _Loop:
         test, scores = self._evaluate()
         device, ranks = self.accelerator.device, self.ranks
         summary = summarize(self.method, self.config, self.clock, device=device, ranks=ranks)
-        summary["scores"] = scores
+        summary = {"scores": scores, **summary}
         summary["memory"]["activation_bytes"] = self.activation_bytes
         summary["data"] = _data_facts(self.split)
         if self.folder is not None and self.accelerator.is_main_process:
@@ -219,7 +222,7 @@ class _Loop:
         values["learning_rate"] = self.config.learning_rate * learning_rate_factor(self.step - 1, self.config)
         self._write({f"train/{name}": value for name, value in values.items()})
 
-    def _evaluate(self) -> tuple[encoders.Encoded, dict[str, float]]:
+    def _evaluate(self) -> tuple[encoders.Encoded, dict[str, int | float]]:
         # No random stream moves: how often a run is evaluated does not change what it learns.
         with self.clock.paused(), untouched_random_state():
             workers = self.config.workers
@@ -229,7 +232,7 @@ class _Loop:
             self._write({f"test/{name}": value for name, value in scores.items()})
         return test, scores
 
-    def _write(self, values: dict[str, float]) -> None:
+    def _write(self, values: dict[str, int | float]) -> None:
         if self.metrics is not None:
             self.metrics.write(self.step, values)
         if self.on_progress is not None and self.accelerator.is_main_process:
@@ -261,7 +264,6 @@ class _Loop:
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self.step, self.activation_bytes = state["step"], state["activation_bytes"]
-        restore_random_state(state["random"])
 
     def _parts(self) -> dict[str, Any]:
         """What keeps its state in a ``state_dict``, by name in the checkpoint."""

@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -68,7 +68,7 @@ class MetricsWriter:
         self._lines.seek(keep_bytes)
         self._events = SummaryWriter(log_dir=str(tensorboard), purge_step=step + 1 if step else None)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "MetricsWriter":
         return self
 
     def __exit__(
@@ -77,7 +77,7 @@ class MetricsWriter:
         self._lines.close()
         self._events.close()
 
-    def write(self, step: int, values: dict[str, float]) -> None:
+    def write(self, step: int, values: dict[str, int | float]) -> None:
         """Add one line.
 
         Args:
@@ -96,7 +96,7 @@ class MetricsWriter:
         return self._lines.tell()
 
 
-def read_metrics(lines: Path) -> list[dict[str, float]]:
+def read_metrics(lines: Path) -> list[dict[str, int | float]]:
     """The lines of a metrics file, oldest first.
 
     Args:

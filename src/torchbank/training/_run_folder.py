@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from torchbank.errors import BankValueError, FileFormatError
 from torchbank.io import write_json
@@ -27,7 +27,7 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def create(cls, path: str | Path, config: dict[str, Any]) -> Self:
+    def create(cls, path: str | Path, config: dict[str, Any]) -> "RunFolder":
         """Make the folder of a new run and write its ``config.json``.
 
         Args:
@@ -47,7 +47,7 @@ class RunFolder:
         return folder
 
     @classmethod
-    def open(cls, path: str | Path) -> Self:
+    def open(cls, path: str | Path) -> "RunFolder":
         """The folder of a run that was made before.
 
         Args:

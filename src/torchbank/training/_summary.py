@@ -1,5 +1,6 @@
 """The summary of a finished run: the result, and what a reader needs to trust it."""
 
+import hashlib
 import platform
 import resource
 import sys
@@ -67,10 +68,11 @@ def write_results(folder: RunFolder, method: Any, summary: dict[str, Any]) -> No
         method: A method with an ``encoder`` and a ``bank``, which may be None.
         summary: The content of ``summary.json``.
     """
-    facts = {"steps": summary["steps"], "data": summary["data"]["train"]["fingerprint"]}
-    write_tensors(folder.model, method.encoder.state_dict(), facts)
+    images = summary["data"]["train"]["fingerprint"]
+    write_tensors(folder.model, method.encoder.state_dict(), {"steps": summary["steps"], "data": images})
     if method.bank is not None:
-        save(method.bank, folder.bank)
+        weights = hashlib.sha256(folder.model.read_bytes()).hexdigest()
+        save(method.bank, folder.bank, encoder=f"sha256:{weights}", data=f"sha256:{images}")
     write_json(folder.summary, summary)
 
 
