@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 TEST   := $(BIN)/python -m pytest -q -n 2
 
-.PHONY: help demo test lint types bench docs clean
+.PHONY: help demo test lint bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10

@@ -1,5 +1,6 @@
 """Settings of the whole suite."""
 
+import pytest
 import torch
 from hypothesis import settings
 
@@ -8,3 +9,12 @@ torch.set_num_threads(1)
 
 settings.register_profile("torchbank", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("torchbank")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what is marked ``gpu`` where there is none."""
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))

@@ -48,6 +48,9 @@ class PairFunction:
 
     def __post_init__(self) -> None:
         known = _BY_NAME.get(self.name)
+        if known is not None and known.value is self.value and known.derivative is self.derivative:
+            # Other parameters only. The register stays as it is, or torch.compile would see it change and recompile.
+            return
         if known is None or _same_source(known, self):
             _BY_NAME[self.name] = self
             return
