@@ -20,7 +20,7 @@ def augmentation(name: str, image_shape: tuple[int, int, int]) -> nn.Module:
     - `"photo"` takes a crop of 20 to 100 % of the area, scales it back to the full size and flips half of the
       images, as in [Wang et al. 2020, section 4.1](arXiv:1912.06798).
 
-    The random numbers come from PyTorch's global generator. The module has no state and passes no gradient.
+    The random numbers come from PyTorch's global generator. The module learns nothing and passes no gradient.
 
     Args:
         name: One of the names above.

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = ["FolderImages", "UnreadableImageError", "load_folder"]
+
+LoneClasses = Literal["error", "drop", "keep"]
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
@@ -93,7 +95,7 @@ def load_folder(
     image_size: int = 224,
     test_fraction: float = 0.5,
     seed: int = 0,
-    lone_classes: Literal["error", "drop", "keep"] = "error",
+    lone_classes: LoneClasses = "error",
 ) -> Split:
     """Load `root/<class>/<image files>` and split its classes into train and test.
 
@@ -119,7 +121,7 @@ def load_folder(
         torchbank.errors.BankValueError: no folder at 'no/such/place'; expected one folder a class, with images in each
     """
     root = Path(root)
-    _check_options(root, image_size=image_size, test_fraction=test_fraction, seed=seed)
+    _check_options(root, image_size=image_size, test_fraction=test_fraction, seed=seed, lone_classes=lone_classes)
     files = _find_images(root, lone_classes=lone_classes)
     class_names = sorted(files)
     is_test = _choose_test_classes(root, len(class_names), test_fraction=test_fraction, seed=seed)
@@ -132,7 +134,7 @@ def load_folder(
     return Split(*parts)
 
 
-def _check_options(root: Path, *, image_size: int, test_fraction: float, seed: int) -> None:
+def _check_options(root: Path, *, image_size: int, test_fraction: float, seed: int, lone_classes: LoneClasses) -> None:
     if not root.is_dir():
         what = "a file, not a folder, lies" if root.exists() else "no folder"
         msg = f"{what} at {str(root)!r}; expected one folder a class, with images in each"
@@ -146,9 +148,12 @@ def _check_options(root: Path, *, image_size: int, test_fraction: float, seed: i
     if seed < 0:
         msg = f"seed is {seed}; expected 0 or more"
         raise BankValueError(msg)
+    if lone_classes not in get_args(LoneClasses):
+        msg = f"lone_classes is {lone_classes!r}; expected one of {', '.join(map(repr, get_args(LoneClasses)))}"
+        raise BankValueError(msg)
 
 
-def _find_images(root: Path, *, lone_classes: Literal["error", "drop", "keep"]) -> dict[str, list[Path]]:
+def _find_images(root: Path, *, lone_classes: LoneClasses) -> dict[str, list[Path]]:
     folders = [folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith(".")]
     files = {
         folder.name: sorted(
@@ -194,11 +199,20 @@ def _read(path: Path, size: int) -> np.ndarray:
 
     try:
         with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file).convert("RGB")
+            image = _to_rgb(ImageOps.exif_transpose(file))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         msg = f"cannot read image {str(path)!r} ({error}); expected a whole image file: replace or remove it"
         raise UnreadableImageError(msg) from error
     return np.asarray(_centre_square(image, size))
+
+
+def _to_rgb(image: "Image") -> "Image":
+    from PIL import Image
+
+    if image.mode.startswith("I"):
+        # PIL would clip 16-bit grey at 255.
+        image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+    return image.convert("RGB")
 
 
 def _centre_square(image: "Image", size: int) -> "Image":

@@ -62,7 +62,7 @@ class PKSampler(Sampler[list[int]]):
         values = labels.cpu().numpy()
         order = np.argsort(values, kind="stable")
         starts = np.flatnonzero(np.diff(values[order])) + 1
-        self._rows_of_class = np.split(order, starts)
+        self._rows_of_class = [rows for rows in np.split(order, starts) if len(rows)]
         self._labels_checksum = zlib.crc32(values.astype(np.int64).tobytes())
         self._check_supply()
 
@@ -112,15 +112,17 @@ class PKSampler(Sampler[list[int]]):
         Raises:
             BankStateError: The state comes from other labels or another setting, whose stream is another one.
         """
-        expected = self._identity()
-        for name, value in expected.items():
+        for name, value in self._identity().items():
             if state.get(name) != value:
                 msg = (
                     f"the sampler state has {name} {state.get(name)}, but this sampler has {value}: resume with the "
                     "data and settings that the state was saved with"
                 )
                 raise BankStateError(msg)
-        self.next_batch = int(state["next_batch"])
+        if "next_batch" not in state:
+            msg = "the sampler state has no next_batch; expected what PKSampler.state_dict gave"
+            raise BankStateError(msg)
+        self.next_batch = state["next_batch"]
 
     def _identity(self) -> dict[str, int]:
         return {

@@ -49,7 +49,7 @@ def _ranks(
     for place in tied.any(dim=0).nonzero()[:, 0].tolist():
         queries = tied[:, place].nonzero()[:, 0]
         same = scores[queries] == wanted_scores[queries, place, None]
-        ranks[queries, place] += (same & (index < wanted[queries, place, None])).sum(dim=1)
+        ranks[queries, place] += (same & (index < wanted[queries, place, None])).sum(dim=1, dtype=torch.int32)
     return ranks
 
 

@@ -11,8 +11,8 @@ from torchbank.banks import Rows
 
 __all__ = ["BLOCK_SCORES", "nearest_others"]
 
-# Scores held at once, about 16 MB of float32; what is computed from them takes up to twice as much again.
-BLOCK_SCORES = 2**22
+# Scores held at once (4 MB of float32). What is computed from them stays below 64 MB even where all of them are equal.
+BLOCK_SCORES = 2**20
 
 
 def nearest_others(rows: Float[Tensor, "n dim"], queries: Int64[Tensor, " batch"], k: int) -> Int64[Tensor, "batch k"]:
