@@ -5,15 +5,50 @@ bad row is marked instead, and is never written.
 """
 
 import math
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from torchbank.errors import BankValueError
 
 # Outside these norms the squares of float32 underflow or overflow, and the row is scaled before it is squared.
 SMALLEST_NORM, LARGEST_NORM = 1e-15, 1e15
+
+
+class Admitted(NamedTuple):
+    """A batch that may be written, and two counters as they were before.
+
+    Attributes:
+        rows: ``(batch, dim)`` as they will be stored, 0 where they may not be.
+        accepted: ``(batch,)`` bool, where they may.
+        stamp: 0-d int64, the stamp of the batch.
+        total: 0-d int64, the rows that the bank took before.
+    """
+
+    rows: Tensor
+    accepted: Tensor
+    stamp: Tensor
+    total: Tensor
+
+
+def admit_batch(
+    embeddings: Float[Tensor, "batch dim"],
+    stamp: Int64[Tensor, ""],
+    total: Int64[Tensor, ""],
+    *,
+    dtype: torch.dtype,
+    cosine: bool,
+    strict: bool,
+) -> Admitted:
+    """`admit` by the way that suits: one operator when compiling, few operations on the CPU."""
+    if torch.compiler.is_compiling():
+        return Admitted(*admit_operator(embeddings, stamp, total, dtype, cosine, strict))
+    if embeddings.is_cpu:
+        rows = admit_on_cpu(embeddings, dtype, cosine).to(dtype)
+        return Admitted(rows, torch.ones(rows.shape[:1], dtype=torch.bool), stamp, total)
+    return Admitted(*admit(embeddings, dtype, cosine, strict), stamp, total)
 
 
 def admit(
@@ -99,13 +134,26 @@ def _complaint(row: Float[Tensor, " dim"], index: int, dtype: torch.dtype) -> st
 
 
 @torch.library.custom_op("torchbank::admit", mutates_args=())
-def admit_operator(embeddings: Tensor, dtype: torch.dtype, cosine: bool, strict: bool) -> tuple[Tensor, Tensor]:
-    """`admit` as one operator of a compiled graph."""
-    return admit(embeddings, dtype, cosine, strict)
+def admit_operator(
+    embeddings: Tensor, stamp: Tensor, total: Tensor, dtype: torch.dtype, cosine: bool, strict: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`admit` as one operator of a compiled graph, with copies of two counters as they are before the push.
+
+    Inductor drops a ``clone()`` of what a later operator changes in place (pytorch/pytorch#198031); it does not look
+    into this one.
+    """
+    return *admit(embeddings, dtype, cosine, strict), stamp.clone(), total.clone()
 
 
 @admit_operator.register_fake
-def _(embeddings: Tensor, dtype: torch.dtype, cosine: bool, strict: bool) -> tuple[Tensor, Tensor]:  # noqa: ARG001
-    return embeddings.new_empty(embeddings.shape, dtype=dtype), embeddings.new_empty(
-        embeddings.shape[:1], dtype=torch.bool
-    )
+def _(
+    embeddings: Tensor,
+    stamp: Tensor,
+    total: Tensor,
+    dtype: torch.dtype,
+    cosine: bool,  # noqa: ARG001
+    strict: bool,  # noqa: ARG001
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    rows = embeddings.new_empty(embeddings.shape, dtype=dtype)
+    accepted = embeddings.new_empty(embeddings.shape[:1], dtype=torch.bool)
+    return rows, accepted, torch.empty_like(stamp), torch.empty_like(total)

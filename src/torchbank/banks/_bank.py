@@ -10,7 +10,7 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from torchbank.banks import _loading
-from torchbank.banks._admission import admit, admit_on_cpu, admit_operator
+from torchbank.banks._admission import Admitted, admit_batch, admit_on_cpu
 from torchbank.banks._doors import METRICS, check_below, check_embeddings, check_int64, check_size, check_step
 from torchbank.banks._reading import Reading, Table
 from torchbank.banks._replacement import Replacement
@@ -19,7 +19,6 @@ from torchbank.banks._view import BankView
 from torchbank.banks._writing import (
     REFUSED,
     Storage,
-    check_slots,
     rewrite_slots,
     write_operator,
     write_run,
@@ -257,39 +256,37 @@ class Bank(Reading, nn.Module, ABC):
     ) -> Int64[Tensor, " batch"]:
         columns = self.schema.check_push(embeddings, given, self.embeddings.device, self.replacement.inputs)
         check_step(step)
-        embeddings = embeddings.detach()
-        compiling = torch.compiler.is_compiling()
-        if embeddings.is_cpu and not compiling:
+        now = self.pushes if step is None else step
+        cosine = self.metric == "cosine"
+        start = None
+        if embeddings.is_cpu and not torch.compiler.is_compiling():
             start = self.replacement.span(self.total, self.capacity)
-            if start is not None:
-                rows = admit_on_cpu(embeddings, self.schema.dtype, self.metric == "cosine")
-                now = int(self.pushes if step is None else step)
-                return write_run(self._storage(), rows, list(columns.values()), start, now)
+        if start is not None:
+            rows = admit_on_cpu(embeddings.detach(), self.schema.dtype, cosine)
+            kept = [columns[name] for name in self.schema.fields]
+            return write_run(self._storage(), rows, kept, start, int(now))
         strict = check or embeddings.is_cpu
-        admission = admit_operator if compiling else admit
-        rows, accepted = admission(embeddings, self.schema.dtype, self.metric == "cosine", strict)
-        stamp = self._stamp(self.pushes if step is None else step)
-        return self._place(BankView(rows, columns, stamp.expand(rows.shape[0]), accepted), stamp, strict=strict)
+        admitted = admit_batch(
+            embeddings.detach(), self._stamp(now), self.total, dtype=self.schema.dtype, cosine=cosine, strict=strict
+        )
+        return self._place(admitted, columns, strict=strict)
 
-    def _place(self, rows: BankView, stamp: Int64[Tensor, ""], *, strict: bool) -> Int64[Tensor, " batch"]:
+    def _place(self, admitted: Admitted, columns: dict[str, Tensor], *, strict: bool) -> Int64[Tensor, " batch"]:
         """Ask the rule for slots, and write."""
+        stamp, batch = admitted.stamp, admitted.rows.shape[0]
+        rows = BankView(admitted.rows, columns, stamp.expand(batch), admitted.accepted)
         stored = self._slots_view()
         rule = type(self.replacement).__name__
-        slots = self.replacement.slots(rows, stored, self.total)
-        if slots.shape != rows.valid.shape or slots.dtype != torch.int64:
-            expected = f"torch.int64 of shape {tuple(rows.valid.shape)}"
-            msg = f"{rule}.slots gave {slots.dtype} of shape {tuple(slots.shape)}; expected {expected}"
+        slots = self.replacement.slots(rows, stored, admitted.total)
+        if slots.shape != (batch,) or slots.dtype != torch.int64:
+            msg = f"{rule}.slots gave {slots.dtype} of shape {tuple(slots.shape)}; expected torch.int64 of ({batch},)"
             raise BankTypeError(msg)
         slots = torch.where(rows.valid, slots, REFUSED)
-        compiling = torch.compiler.is_compiling()
-        if strict and not compiling:
-            check_slots(slots, self.capacity, rule)
         embeddings = self.replacement.merge(rows, slots, stored)
-        columns = [rows.fields[name] for name in self.schema.fields]
-        storage, merged = self._storage(), self.replacement.merges_duplicates
-        if compiling:
-            return write_operator(*storage, embeddings, columns, slots, stamp, merged, rule)
-        return write_slots(storage, embeddings, columns, slots, stamp, merged)
+        kept = [columns[name] for name in self.schema.fields]
+        merged = self.replacement.merges_duplicates
+        write = write_operator if torch.compiler.is_compiling() else write_slots
+        return write(*self._storage(), embeddings, kept, slots, stamp, merged, rule, strict)
 
     def update(
         self, slots: Tensor, generations: Tensor, embeddings: Tensor, *, step: int | Tensor | None = None
@@ -320,12 +317,14 @@ class Bank(Reading, nn.Module, ABC):
                 msg = f"{word} has shape {tuple(given.shape)}; expected {tuple(embeddings.shape[:1])}, one for each row"
                 raise BankValueError(msg)
         check_step(step)
-        if slots.is_cpu and slots.numel() > 0:
+        if slots.is_cpu and slots.numel() > 0 and not torch.compiler.is_compiling():
             check_below("slots", slots, self.capacity)
-        cosine = self.metric == "cosine"
-        rows, accepted = admit(embeddings.detach(), self.schema.dtype, cosine, embeddings.is_cpu)
         stamp = self._stamp(self.clock if step is None else step)
-        return rewrite_slots(self._storage(), rows, slots, generations, accepted, stamp)
+        cosine, strict = self.metric == "cosine", embeddings.is_cpu
+        admitted = admit_batch(
+            embeddings.detach(), stamp, self.total, dtype=self.schema.dtype, cosine=cosine, strict=strict
+        )
+        return rewrite_slots(self._storage(), admitted.rows, slots, generations, admitted.accepted, admitted.stamp)
 
     def _stamp(self, step: int | Tensor) -> Int64[Tensor, ""]:
         """A tensor of its own: the counters it comes from change during a push."""

@@ -76,27 +76,46 @@ def _write(buffer: Tensor, plan: _Plan, values: Tensor) -> None:
 
 
 def write_slots(
-    storage: Storage,
-    rows: Float[Tensor, "batch dim"],
+    embeddings: Tensor,
+    fields: Sequence[Tensor],
+    steps: Tensor,
+    generations: Tensor,
+    counters: Sequence[Tensor],
+    rows: Tensor,
     columns: Sequence[Tensor],
-    slots: Int64[Tensor, " batch"],
-    stamp: Int64[Tensor, ""],
+    slots: Tensor,
+    stamp: Tensor,
     merged: bool,
-) -> Int64[Tensor, " batch"]:
+    rule: str,
+    strict: bool,
+) -> Tensor:
     """Write one push to any slots, on any device.
 
     Args:
-        storage: The bank's buffers, changed in place.
-        rows: In the dtype of the bank.
-        columns: The fields of the push, in the order of ``storage.fields``.
-        slots: Where each row goes, `NOT_KEPT` or `REFUSED`. The last of several rows for one slot is written.
-        stamp: The stamp of this push.
+        embeddings: With the next four the `Storage` of the bank, changed in place; spelt out, and without shapes,
+            because this is also the signature of an operator.
+        fields: See `Storage`.
+        steps: See `Storage`.
+        generations: See `Storage`.
+        counters: See `Storage`.
+        rows: ``(batch, dim)`` in the dtype of the bank.
+        columns: The fields of the push, in the order of ``fields``.
+        slots: ``(batch,)`` int64, where each row goes, `NOT_KEPT` or `REFUSED`. The last of several rows for one
+            slot is written.
+        stamp: 0-d int64, the stamp of this push.
         merged: Rows for one slot are already merged, so that each of them counts as written.
+        rule: The name of the rule that gave the slots, for messages.
+        strict: Raise for slots that do not exist and for rows that were refused, which reads the slots.
 
     Returns:
-        The slot of each row that was written, -1 for the others.
+        ``(batch,)`` int64, the slot of each row that was written, -1 for the others.
+
+    Raises:
+        BankValueError: ``strict``, and a slot lies outside the bank or a row was refused.
     """
-    total, pushes, clock, rejected = storage.counters
+    if strict:
+        _check_slots(slots, steps.shape[0], rule)
+    total, pushes, clock, rejected = counters
     refused = (slots == REFUSED).sum()
     total.add_(len(slots) - refused)
     pushes.add_(1)
@@ -105,11 +124,11 @@ def write_slots(
     if len(slots) == 0:
         return slots.clone()
     plan = _plan(slots)
-    _write(storage.embeddings, plan, rows[plan.source])
-    for buffer, column in zip(storage.fields, columns, strict=True):
+    _write(embeddings, plan, rows[plan.source])
+    for buffer, column in zip(fields, columns, strict=True):
         _write(buffer, plan, column[plan.source])
-    _write(storage.steps, plan, stamp.expand(len(slots)))
-    _write(storage.generations, plan, storage.generations[plan.target] + 1)
+    _write(steps, plan, stamp.expand(len(slots)))
+    _write(generations, plan, generations[plan.target] + 1)
     return slots.clamp_min(NOT_KEPT) if merged else plan.won
 
 
@@ -183,38 +202,24 @@ def rewrite_slots(
     return (~current).sum()
 
 
-def check_slots(slots: Int64[Tensor, " batch"], capacity: int, rule: str) -> None:
-    """Raise for slots that do not exist; on the CPU, where reading them is free.
-
-    Raises:
-        BankValueError: A slot lies outside the bank.
-    """
-    outside = (slots < REFUSED) | (slots >= capacity)
+def _check_slots(slots: Int64[Tensor, " batch"], capacity: int, rule: str) -> None:
+    outside = (slots < NOT_KEPT) | (slots >= capacity)
     if outside.any():
         row = int(outside.int().argmax())
-        msg = f"{rule} gave slot {int(slots[row])} to row {row}; expected 0 to {capacity - 1}, or -1 for a row not kept"
+        slot = int(slots[row])
+        if slot == REFUSED:
+            msg = f"row {row} was refused by {rule} as bad input; leave it out"
+        else:
+            msg = f"{rule} gave slot {slot} to row {row}; expected 0 to {capacity - 1}, or -1 for a row not kept"
         raise BankValueError(msg)
 
 
-@torch.library.custom_op("torchbank::write", mutates_args=("embeddings", "fields", "steps", "generations", "counters"))
-def write_operator(
-    embeddings: Tensor,
-    fields: Sequence[Tensor],
-    steps: Tensor,
-    generations: Tensor,
-    counters: Sequence[Tensor],
-    rows: Tensor,
-    columns: Sequence[Tensor],
-    slots: Tensor,
-    stamp: Tensor,
-    merged: bool,
-    rule: str,
-) -> Tensor:
-    """`write_slots` as one operator of a compiled graph."""
-    if slots.device.type == "cpu":
-        check_slots(slots, steps.shape[0], rule)
-    storage = Storage(embeddings, list(fields), steps, generations, list(counters))
-    return write_slots(storage, rows, columns, slots, stamp, merged)
+write_operator = torch.library.custom_op(
+    "torchbank::write",
+    write_slots,
+    mutates_args=("embeddings", "fields", "steps", "generations", "counters"),
+)
+"""`write_slots` as one operator of a compiled graph."""
 
 
 @write_operator.register_fake
