@@ -112,7 +112,7 @@ def attend_blocked(
         logits = block.scores
         if block.bias is not None:
             logits += block.bias
-        block.leave_out(logits, -torch.inf)
+        block.leave_out(-torch.inf, logits)
         new_highest = torch.maximum(highest, logits.amax(dim=1, keepdim=True))
         # Nothing selected so far: subtract 0 instead of -inf, so that exp gives 0 and not NaN.
         shift = new_highest.masked_fill(new_highest == -torch.inf, 0.0)

@@ -71,7 +71,7 @@ def _super_blocks(
         scores = block.scores
         if block.bias is not None:
             scores += block.bias
-        block.leave_out(scores, -torch.inf)
+        block.leave_out(-torch.inf, scores)
         if scores.shape[1] < size:
             scores = torch.nn.functional.pad(scores, (0, size - scores.shape[1]), value=-torch.inf)
             slots[filled] = -1

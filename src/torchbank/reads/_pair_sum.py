@@ -6,7 +6,7 @@ The forward pass sums f and f' M together, so the gradient by the queries is at 
 from typing import Any, get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from torchbank.errors import BankValueError
@@ -17,6 +17,9 @@ from torchbank.reads._reference import compute_dtype, pair_sum_reference
 from torchbank.reads._results import PairSum
 from torchbank.reads._selection import SCHEMA, FlatSelection, Match, Selection, real_rows
 from torchbank.reads._stream import Block, stream
+
+# Below this share of active rows, gathering them is cheaper than multiplying all.
+_FEW = 0.5
 
 
 def pair_sum(
@@ -113,23 +116,47 @@ def pair_sum_blocked(
     value = queries.new_zeros(queries.shape[0])
     count = torch.zeros_like(value)
     gradient = torch.zeros_like(queries)
+    selects = bool(selection.exclude or selection.include or selection.bias is not None)
     for block in stream(queries, rows, selection):
         same = _same(block, labels)
         terms = f.value(block.scores, same, *f.parameters)
-        slopes = f.derivative(block.scores, same, *f.parameters).clone()
-        # A row left out may have any value, infinite ones too, so it is overwritten and not multiplied by 0.
-        block.leave_out(terms := terms.clone(), 0.0)
-        block.leave_out(slopes, 0.0)
-        active = (slopes != 0).to(slopes.dtype)
-        if block.bias is not None:
+        slopes = f.derivative(block.scores, same, *f.parameters)
+        if selects:
+            terms, slopes = _own(terms, block.scores), _own(slopes, block.scores)
+            # A row left out may have any value, infinite ones too, so it is overwritten and not multiplied by 0.
+            block.leave_out(0.0, terms, slopes)
+        active = slopes != 0
+        if block.bias is None:
+            count += active.sum(dim=1)
+        else:
             weights, gone = block.bias.exp(), block.bias == -torch.inf
-            terms = terms.masked_fill_(gone, 0.0) * weights
-            slopes = slopes.masked_fill_(gone, 0.0) * weights
-            active = active.masked_fill_(gone, 0.0) * weights
+            terms.masked_fill_(gone, 0.0).mul_(weights)
+            slopes.masked_fill_(gone, 0.0).mul_(weights)
+            count += (active * weights).sum(dim=1)
         value += terms.sum(dim=1)
-        count += active.sum(dim=1)
-        gradient.addmm_(slopes, block.rows)
+        _add_gradient(gradient, slopes, active, block.rows)
     return value, count, gradient
+
+
+def _own(values: Tensor, scores: Tensor) -> Tensor:
+    """Values that may be written in place: a pair function may return the scores themselves, or an expanded number."""
+    shared = values.data_ptr() == scores.data_ptr() or not values.is_contiguous()
+    return values.clone(memory_format=torch.contiguous_format) if shared else values
+
+
+def _add_gradient(
+    gradient: Float[Tensor, "batch dim"],
+    slopes: Float[Tensor, "batch columns"],
+    active: Bool[Tensor, "batch columns"],
+    rows: Float[Tensor, "columns dim"],
+) -> None:
+    """Add ``slopes @ rows``, on the CPU from the active rows only where they are few, as under a margin."""
+    if slopes.device.type == "cpu":
+        columns = active.any(dim=0).nonzero().squeeze(1)
+        if len(columns) < _FEW * len(rows):
+            gradient.addmm_(slopes.index_select(1, columns), rows.index_select(0, columns))
+            return
+    gradient.addmm_(slopes, rows)
 
 
 def _same(block: Block, labels: Match | None) -> Tensor:

@@ -35,14 +35,17 @@ class Block:
     selection: Selection
     bias: Float[Tensor, " columns"] | None
 
-    def leave_out(self, values: Float[Tensor, "batch columns"], fill: float) -> None:
-        """Write ``fill`` into ``values`` in place wherever the selection leaves a row out for a query."""
+    def leave_out(self, fill: float, *values: Float[Tensor, "batch columns"]) -> None:
+        """Write ``fill`` into each of ``values`` in place wherever the selection leaves a row out for a query."""
         for clause in self.selection.exclude:
             columns = _columns_that_may_agree(clause, self.slots)
-            _fill_where(values, agreement((_on(clause, self.slots, columns),)), columns, fill)
+            mask = agreement((_on(clause, self.slots, columns),))
+            for each in values:
+                _fill_where(each, mask, columns, fill)
         if self.selection.include:
-            clauses = tuple(_on(clause, self.slots, None) for clause in self.selection.include)
-            values.masked_fill_(~agreement(clauses), fill)
+            mask = ~agreement(tuple(_on(clause, self.slots, None) for clause in self.selection.include))
+            for each in values:
+                each.masked_fill_(mask, fill)
 
     def values_of(self, row_values: Tensor) -> Tensor:
         """A per-row tensor ``(rows,)`` at this block's columns."""
