@@ -1,1 +1,12 @@
-"""(under construction)"""
+"""Losses: functions of queries, their positives or labels, and a bank.
+
+Every loss takes ``reduction=`` and the row selection of a bank's reads (``exclude``, ``include``,
+``max_age``, ``half_life``, ``bias``, ``step``), works over a bank, over `torchbank.Rows` and, with
+``bank=None``, over the batch itself, and never builds a (batch x bank) matrix.
+"""
+
+from torchbank.losses._contrastive import ContrastivePairs, Normalize, contrastive, contrastive_pairs
+from torchbank.losses._info_nce import info_nce
+from torchbank.losses._sup_con import sup_con
+
+__all__ = ["ContrastivePairs", "Normalize", "contrastive", "contrastive_pairs", "info_nce", "sup_con"]

@@ -1,1 +1,11 @@
-"""(under construction)"""
+"""Published methods, one a file, each an `nn.Module` around an encoder.
+
+``output = method(batch, step=step)`` gives ``output.loss`` and ``output.logs``; ``method.after_step()`` follows the
+optimiser's step. No trainer is needed.
+"""
+
+from torchbank.methods._output import MethodOutput
+from torchbank.methods._registry import METHODS, Recipe, build
+from torchbank.methods.xbm import XBM, XBMConfig
+
+__all__ = ["METHODS", "XBM", "MethodOutput", "Recipe", "XBMConfig", "build"]

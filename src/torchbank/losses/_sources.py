@@ -1,0 +1,124 @@
+"""What a loss compares queries with: a bank, or the batch itself behind the same two reads.
+
+A loss is written once, against `RowSource`. A bank's rows are constants and stream through the read; the
+batch is small and learns on both sides, so `BatchRows` uses the plain differentiable form.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, TypedDict, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from torchbank import reads
+from torchbank.errors import BankValueError
+
+FieldValues = dict[str, Tensor]
+Clauses = FieldValues | Sequence[FieldValues] | None
+
+
+class RowSelection(TypedDict, total=False):
+    """The keywords that choose a loss's rows; the same as those of a bank's reads.
+
+    Attributes:
+        exclude: ``{"id": ids}`` leaves out, for query i, rows whose field equals ``ids[i]``. All fields of a
+            dict must agree; of a list of dicts, any.
+        include: Keeps only such rows.
+        max_age: Leaves out rows older than this many steps.
+        half_life: Weighs a row by half for every so many steps of age.
+        bias: ``(rows,)``, a log-weight a row; -inf removes it.
+        step: What "now" is for ages; the bank's own count if None.
+    """
+
+    exclude: Clauses
+    include: Clauses
+    max_age: int | None
+    half_life: float | None
+    bias: Tensor | None
+    step: int | Tensor | None
+
+
+@runtime_checkable
+class RowSource(Protocol):
+    """Anything with a metric and the reads of a bank: `MemoryBank`, `Rows`, a sharded bank."""
+
+    metric: str
+
+    def attend(self, queries: Tensor, *, scale: float | Tensor, **selection: Any) -> reads.Readout:
+        """The log-sum-exp of the selected rows."""
+        ...
+
+    def pair_sum(self, queries: Tensor, f: reads.PairFunction, **selection: Any) -> reads.PairSum:
+        """The sum of ``f`` over the selected rows."""
+        ...
+
+
+class BatchRows:
+    """The rows of the batch itself, as a source: row i is query i's own and is left out for it.
+
+    A field of a row is the value given for the query of the same position, so ``exclude`` and ``include`` may
+    name any field. Rows of the batch have age 0: ``max_age``, ``half_life`` and ``step`` change nothing.
+    """
+
+    def __init__(self, rows: Float[Tensor, "batch dim"], metric: str = "cosine") -> None:
+        self.metric = metric
+        self._rows = as_compared(rows, metric)
+
+    def attend(self, queries: Tensor, *, scale: float | Tensor, **selection: Any) -> reads.Readout:
+        """See `RowSource`."""
+        chosen = self._selection(**selection)
+        queries = as_compared(queries, self.metric)
+        return reads.attend(queries, self._rows, scale=scale, selection=chosen, impl="reference")
+
+    def pair_sum(self, queries: Tensor, f: reads.PairFunction, **selection: Any) -> reads.PairSum:
+        """See `RowSource`."""
+        chosen = self._selection(**selection)
+        queries = as_compared(queries, self.metric)
+        return reads.pair_sum(queries, self._rows, f, selection=chosen, impl="reference")
+
+    def _selection(
+        self, exclude: Clauses = None, include: Clauses = None, bias: Tensor | None = None, **_age: object
+    ) -> reads.Selection:
+        position = torch.arange(self._rows.shape[0], device=self._rows.device)
+        return reads.Selection(
+            exclude=(((position, position),), *_with_itself(exclude)),
+            include=_with_itself(include),
+            bias=bias,
+        )
+
+
+def _with_itself(clauses: Clauses) -> tuple[reads.Clause, ...]:
+    return tuple(tuple((values, values) for values in clause.values()) for clause in any_of(clauses))
+
+
+def any_of(clauses: Clauses) -> list[FieldValues]:
+    """The list that a dict, a list of dicts or None stands for."""
+    if clauses is None:
+        return []
+    return [clauses] if isinstance(clauses, dict) else list(clauses)
+
+
+def excluding(selection: RowSelection, **fields: Tensor | None) -> RowSelection:
+    """The selection without the rows that agree in any of ``fields``."""
+    more = [{name: values} for name, values in fields.items() if values is not None]
+    clauses = any_of(selection.get("exclude")) + more
+    return {**selection, "exclude": clauses} if clauses else selection
+
+
+def only_label(selection: RowSelection, labels: Tensor) -> RowSelection:
+    """The selection of rows with the query's own label.
+
+    Raises:
+        BankValueError: ``include`` compares labels already.
+    """
+    clauses = any_of(selection.get("include")) or [{}]
+    if any("label" in clause for clause in clauses):
+        msg = "include names the field 'label', which the loss itself compares; drop it there"
+        raise BankValueError(msg)
+    return {**selection, "include": [{**clause, "label": labels} for clause in clauses]}
+
+
+def as_compared(embeddings: Float[Tensor, "batch dim"], metric: str) -> Float[Tensor, "batch dim"]:
+    """On the unit sphere for cosine, else as they are."""
+    return nn.functional.normalize(embeddings, dim=1) if metric == "cosine" else embeddings

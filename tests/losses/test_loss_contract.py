@@ -1,0 +1,215 @@
+"""What every loss promises, whatever its formula: gradients, precision, nothing to compare with, compiling."""
+
+import shutil
+import warnings
+from functools import partial
+
+import loss_oracles as oracle
+import pytest
+import torch
+
+import torchbank as tb
+from torchbank.losses import contrastive, info_nce, sup_con
+
+CASE = oracle.make_case()
+NOBODY = torch.full((oracle.ROWS,), -torch.inf)
+
+
+def info_nce_of(queries, bank, labels, **keywords):
+    # Representable in every dtype, so that only the queries are rounded.
+    positives = CASE.positives[: len(queries)].to(torch.bfloat16).to(queries.dtype)
+    return info_nce(queries, positives, bank, **keywords)
+
+
+def contrastive_of(queries, bank, labels, **keywords):
+    return contrastive(queries, bank, labels=labels, margin=0.1, **keywords)
+
+
+# Each loss as a function of queries, bank and labels.
+LOSSES = {
+    "info_nce": info_nce_of,
+    "info_nce_both": partial(info_nce_of, negatives="both"),
+    "sup_con": lambda queries, bank, labels, **keywords: sup_con(queries, bank, labels=labels, **keywords),
+    "contrastive_anchor": contrastive_of,
+    "contrastive_active": partial(contrastive_of, normalize="active"),
+}
+every_loss = pytest.mark.parametrize("name", LOSSES)
+bank_or_batch = pytest.mark.parametrize("bank", [CASE.bank, None], ids=["bank", "batch"])
+
+
+def value_and_gradient(name, queries, bank, labels, **keywords):
+    queries = queries.detach().clone().requires_grad_()
+    loss = LOSSES[name](queries, bank, labels, **keywords)
+    loss.sum().backward()
+    return loss.detach(), queries.grad
+
+
+@bank_or_batch
+@every_loss
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_gradient__passes_gradcheck(name, bank, reduction):
+    queries = CASE.queries.clone().requires_grad_()
+    torch.autograd.gradcheck(lambda q: LOSSES[name](q, bank, CASE.labels, reduction=reduction), (queries,))
+
+
+@every_loss
+def test_gradient__never_reaches_bank_rows(name):
+    rows = oracle.unit(CASE.rows).requires_grad_()
+    memory = tb.Rows(rows, metric="cosine", **CASE.fields)
+    value_and_gradient(name, CASE.queries, memory, CASE.labels)
+    assert rows.grad is None
+
+
+@every_loss
+def test_gradient__survives_the_bank_being_overwritten_before_backward(name):
+    bank = oracle.make_case().bank
+    expected = value_and_gradient(name, CASE.queries, bank, CASE.labels)[1]
+    queries = CASE.queries.clone().requires_grad_()
+    loss = LOSSES[name](queries, bank, CASE.labels)
+    some = torch.zeros(oracle.ROWS, dtype=torch.int64)
+    bank.push(torch.randn(oracle.ROWS, oracle.DIM), label=some, id=some, camera=some)
+    loss.backward()
+    torch.testing.assert_close(queries.grad, expected, rtol=0, atol=0)
+
+
+@every_loss
+def test_gradient__is_refused_a_second_time(name):
+    queries = CASE.queries.clone().requires_grad_()
+    loss = LOSSES[name](queries, CASE.bank, CASE.labels)
+    (gradient,) = torch.autograd.grad(loss, queries, create_graph=True)
+    with pytest.raises(tb.errors.BankStateError, match="twice"):
+        gradient.square().sum().backward()
+
+
+@every_loss
+def test_gradient__may_be_differentiated_over_the_batch(name):
+    torch.autograd.gradgradcheck(
+        lambda q: LOSSES[name](q, None, CASE.labels), (CASE.queries.clone().requires_grad_(),), atol=1e-4
+    )
+
+
+@bank_or_batch
+@every_loss
+def test_autocast__changes_nothing(name, bank):
+    queries = CASE.queries.float()
+    expected = value_and_gradient(name, queries, bank, CASE.labels)
+    inside = queries.clone().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = LOSSES[name](inside, bank, CASE.labels)
+    loss.backward()
+    for ours, theirs in zip((loss.detach(), inside.grad), expected, strict=True):
+        assert ours.dtype == torch.float32
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+@bank_or_batch
+@every_loss
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_queries__get_half_gradients_of_a_float32_loss(name, bank, dtype):
+    queries = CASE.queries.to(dtype)
+    loss, gradient = value_and_gradient(name, queries, bank, CASE.labels)
+    expected, expected_gradient = value_and_gradient(name, queries.float(), bank, CASE.labels)
+    assert (loss.dtype, gradient.dtype) == (torch.float32, dtype)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(gradient, expected_gradient.to(dtype), rtol=2e-2, atol=1e-3)
+
+
+@every_loss
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize(
+    ("bank", "keywords"),
+    [
+        (tb.MemoryBank(5, oracle.DIM, fields=dict.fromkeys(("label", "id"), torch.int64)), {}),
+        (CASE.bank, {"bias": NOBODY}),
+        (CASE.bank, {"max_age": 0, "step": 100}),
+        (CASE.bank, {"include": {"id": torch.tensor([77])}}),
+        (None, {}),
+    ],
+    ids=["empty", "bias", "age", "fields", "alone"],
+)
+def test_nothing_to_compare_with__is_zero_and_moves_nothing(name, reduction, bank, keywords):
+    """A batch of one over nothing: no negative and no positive anywhere."""
+    loss, gradient = value_and_gradient(
+        name, CASE.queries[:1], bank, torch.tensor([3]), reduction=reduction, **keywords
+    )
+    assert (loss == 0).all()
+    assert (gradient == 0).all()
+
+
+@every_loss
+def test_some_masked__leaves_the_others_as_they_are(name):
+    """Query 0 sees no row; the others see theirs."""
+    cameras = torch.full((3, oracle.BATCH), 5)
+    cameras[:, 0] = torch.arange(3)
+    blind = {"exclude": [{"camera": row} for row in cameras], "reduction": "none"}
+    loss, gradient = value_and_gradient(name, CASE.queries, CASE.bank, CASE.labels, **blind)
+    assert torch.isfinite(gradient).all()
+    if name != "info_nce_both":
+        assert loss[0] == 0
+        assert (gradient[0] == 0).all()
+    assert (gradient[1:-1].norm(dim=1) > 0).all()
+
+
+@bank_or_batch
+@every_loss
+def test_empty_batch__is_zero_and_supports_backward(name, bank):
+    nobody = torch.zeros(0, dtype=torch.int64)
+    for reduction in ("mean", "sum", "none"):
+        loss, gradient = value_and_gradient(name, CASE.queries[:0], bank, nobody, reduction=reduction)
+        assert loss.shape == ((0,) if reduction == "none" else ())
+        assert loss.sum() == 0
+        assert gradient.shape == (0, oracle.DIM)
+
+
+@every_loss
+def test_temperature__extreme_logits_stay_finite(name):
+    if name.startswith("contrastive"):
+        pytest.skip("has no temperature")
+    for temperature in (1e-3, 1e3):
+        loss, gradient = value_and_gradient(name, CASE.queries.float(), CASE.bank, CASE.labels, temperature=temperature)
+        assert torch.isfinite(loss)
+        assert torch.isfinite(gradient).all()
+
+
+def graphs_of(backend, losses, sizes, sides):
+    """Batches of these sizes, each loss over bank or batch, a push after each; returns how many graphs that took."""
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    fields = dict.fromkeys(("label", "id"), torch.int64)
+    bank, eager_bank = (tb.MemoryBank(50, oracle.DIM, fields=fields) for _ in range(2))
+
+    def step(queries, labels, ids, bank):
+        total = queries.new_zeros(())
+        for loss in losses:
+            for side in sides:
+                total = total + loss(queries, bank if side == "bank" else None, labels, exclude={"id": ids})
+        bank.push(queries, label=labels, id=ids)
+        return total
+
+    compiled = torch.compile(step, backend=backend, fullgraph=True)
+    for i, size in enumerate(sizes):
+        queries = torch.randn(size, oracle.DIM)
+        labels, ids = torch.arange(size) % 3, torch.arange(size) + i
+        ours, theirs = queries.clone().requires_grad_(), queries.clone().requires_grad_()
+        loss, expected = compiled(ours, labels, ids, bank), step(theirs, labels, ids, eager_bank)
+        loss.backward()
+        expected.backward()
+        torch.testing.assert_close(loss, expected)
+        torch.testing.assert_close(ours.grad, theirs.grad)
+    torch.testing.assert_close(bank.ordered().embeddings, eager_bank.ordered().embeddings)
+    return torch._dynamo.utils.counters["stats"]["unique_graphs"]
+
+
+@pytest.mark.plain
+def test_compile__one_graph_a_shape_family():
+    # One graph for the first size, one with a symbolic batch for all others.
+    assert graphs_of("aot_eager", list(LOSSES.values()), [4, 6, 6, 5, 4, 7, 3] * 6, ["bank", "batch"]) == 2
+
+
+@pytest.mark.plain
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
+def test_compile__inductor_agrees_with_eager():
+    with warnings.catch_warnings():
+        # Inductor's own, about itself.
+        warnings.simplefilter("ignore")
+        assert graphs_of("inductor", [LOSSES["info_nce"]], [6] * 3, ["bank"]) == 1
