@@ -1,6 +1,6 @@
 """A run of a few seconds: small images, a small network, every part of the loop in use.
 
-Run as a script it trains in a process of its own, to be killed: ``python tiny_run.py FOLDER new|resume``.
+Run as a script it trains in a process of its own, to be killed: ``python tiny_run.py FOLDER new|resume ...``.
 """
 
 import sys
@@ -53,7 +53,8 @@ def tiny_method(**settings) -> nn.Module:
 
 
 def train(folder: Path, config: TrainingConfig, *, resume: bool = False) -> FitResult:
-    run = RunFolder.open(folder) if resume else RunFolder.create(folder, {})
+    is_new = not resume and training.is_main_process()
+    run = RunFolder.create(folder, {}) if is_new else RunFolder(folder)
     return training.fit(tiny_method(), tiny_split(), config, folder=run, resume=resume)
 
 
@@ -78,4 +79,5 @@ def _tensors_of_checkpoint(folder: RunFolder) -> dict[str, torch.Tensor]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    train(Path(sys.argv[1]), LONGER, resume=sys.argv[2] == "resume")
+    for mode in sys.argv[2:]:
+        train(Path(sys.argv[1]), LONGER, resume=mode == "resume")

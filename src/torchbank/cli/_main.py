@@ -1,10 +1,13 @@
 """Verbs of the command `torchbank`, found by name and imported when they run."""
 
+import io
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stdout
 from importlib import import_module
 
 from torchbank.cli._errors import UsageError, exit_code
+from torchbank.training import is_main_process
 
 _VERBS = {
     "train": "train one method on one data set, into a run folder",
@@ -63,4 +66,6 @@ def _run(words: list[str]) -> None:
     if verb not in _VERBS:
         msg = f"unknown verb {verb!r}; expected one of {', '.join(_VERBS)} (see torchbank --help)"
         raise UsageError(msg)
-    import_module(f"torchbank.cli._{verb}").run(rest)
+    # Of several processes (torchrun), one speaks; errors are told by whoever has them.
+    with nullcontext() if is_main_process() else redirect_stdout(io.StringIO()):
+        import_module(f"torchbank.cli._{verb}").run(rest)

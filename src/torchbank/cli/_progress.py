@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from torchbank.training import Progress
+from torchbank.training import Progress, is_main_process
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def progress_bar(title: str) -> Iterator[Callable[[Progress], None]]:
         TimeRemainingColumn(),
     )
     latest: dict[str, int | float] = {}
-    with Bars(*columns, console=Console(stderr=True)) as bars:
+    with Bars(*columns, console=Console(stderr=True, quiet=not is_main_process())) as bars:
         task = bars.add_task(title, total=None, numbers="")
 
         def move(progress: Progress) -> None:

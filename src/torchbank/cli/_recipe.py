@@ -1,6 +1,7 @@
 """One run from its configuration: data, encoder, method, training, pictures."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -9,7 +10,7 @@ from torchbank import data, encoders, evaluation, methods, report, training
 from torchbank.cli._config import DataConfig, RunConfig
 from torchbank.errors import BankStateError
 from torchbank.io import read_tensors
-from torchbank.training import FitResult, Progress, RunFolder
+from torchbank.training import FitResult, Progress, RunFolder, is_main_process
 
 
 def train_run(
@@ -39,9 +40,11 @@ def train_run(
     split = load_split(config.data)
     training.seed_everything(config.training.seed)
     method = _build(config, split)
-    folder = folder or RunFolder.create(path, config.as_json())
+    if folder is None:
+        folder = RunFolder.create(path, config.as_json()) if is_main_process() else RunFolder(Path(path))
     result = training.fit(method, split, config.training, folder=folder, resume=resume, on_progress=on_progress)
-    _draw(config, split, folder, result)
+    if is_main_process():
+        _draw(config, split, folder, result)
     return result.summary
 
 

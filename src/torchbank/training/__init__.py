@@ -12,7 +12,7 @@ from torchbank.training._random import (
     seed_everything,
     untouched_random_state,
 )
-from torchbank.training._run_folder import RunFolder
+from torchbank.training._run_folder import RunFolder, is_main_process
 from torchbank.training._saved_bytes import SavedBytes, count_saved_bytes
 from torchbank.training._schedule import build_optimizer, build_schedule, learning_rate_factor
 from torchbank.training._summary import peak_process_bytes
@@ -31,6 +31,7 @@ __all__ = [
     "build_schedule",
     "count_saved_bytes",
     "fit",
+    "is_main_process",
     "learning_rate_factor",
     "load_checkpoint",
     "pack",

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from torchbank import data, encoders, evaluation
+from torchbank.banks import Bank
 from torchbank.errors import BankStateError, BankValueError
 from torchbank.training._checkpoint import load_checkpoint, save_checkpoint
 from torchbank.training._clock import StepClock
@@ -123,6 +125,7 @@ class _Loop:
         if self.rank:
             seed_everything(own_seed)
         self.method: Any = method
+        _keep_banks_local(method)
         self.forward = self.accelerator.prepare_model(method)
         optimizer = build_optimizer(method.parameters(), config)
         self.schedule = build_schedule(optimizer, config)
@@ -282,16 +285,25 @@ def _due(step: int, every: int) -> bool:
 
 
 def _accelerator(config: TrainingConfig) -> "Accelerator":
-    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate import Accelerator
 
     precision = "no" if config.precision == "fp32" else config.precision
-    # A bank is a buffer, and each process keeps its own: DDP must not copy rank 0's over the others.
-    local_buffers = DistributedDataParallelKwargs(broadcast_buffers=False)
     try:
-        return Accelerator(cpu=config.device == "cpu", mixed_precision=precision, kwargs_handlers=[local_buffers])
+        return Accelerator(cpu=config.device == "cpu", mixed_precision=precision)
     except ValueError as error:
         msg = f"cannot train with precision {config.precision!r} on device {config.device!r}: {error}"
         raise BankValueError(msg) from error
+
+
+def _keep_banks_local(method: nn.Module) -> None:
+    """Let each process keep its own bank: DDP would copy rank 0's over the others at every forward pass."""
+    names = [
+        f"{place}.{name}"
+        for place, module in method.named_modules()
+        if isinstance(module, Bank)
+        for name, _ in module.named_buffers()
+    ]
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(method, names)
 
 
 def _data_facts(split: data.Split) -> dict[str, Any]:
