@@ -1,5 +1,7 @@
 """Image folders: real files of many kinds, the class split, and one clear line for each mistake."""
 
+import traceback
+
 import numpy as np
 import pytest
 import torch
@@ -148,19 +150,33 @@ def _bytes_of(kind, size):
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("content", [b"", b"no image at all", truncated_png(), truncated_jpeg()])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no image at all", truncated_png(), truncated_jpeg()],
+    ids=["empty", "text", "cut-png", "cut-jpeg"],
+)
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_folder__an_unreadable_image_is_one_line_that_names_the_file(root, content, num_workers):
     train = load(root).train
     broken = root / train.paths[1]
     broken.write_bytes(content)
-    with pytest.raises(UnreadableImageError) as caught:
-        list(data.loader(train, batch_size=4, num_workers=num_workers))
-    message = str(caught.value)
+    error, message = error_of(data.loader(train, batch_size=4, num_workers=num_workers))
     assert message.startswith(f"cannot read image {str(broken)!r} (")
     assert message.endswith("expected a whole image file: replace or remove it")
     assert "\n" not in message
-    assert isinstance(caught.value, FileFormatError | BankError)
+    assert error is UnreadableImageError
+    assert issubclass(error, FileFormatError)
+
+
+def error_of(loader):
+    try:
+        list(loader)
+    except BankError as error:
+        # PyTorch raises what a worker raised from a frame that holds the error: a reference cycle around the iterator.
+        # The collector may close the pipes to the workers first, and then stopping them takes five seconds.
+        traceback.clear_frames(error.__traceback__)
+        return type(error), str(error)
+    return None, ""
 
 
 def test_folder__an_image_that_vanished_is_named(root):
