@@ -1,6 +1,7 @@
 """A bank in a file: its state, and in the header what it takes to build the same bank again."""
 
 import datetime
+import functools
 import importlib.metadata
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def _describe(bank: Bank, encoder: str | None, data: str | None) -> dict[str, An
         },
         "steps": [int(steps.min()), int(steps.max())] if len(steps) else None,
         "fingerprints": {"encoder": encoder, "data": data},
-        "versions": {name: importlib.metadata.version(name) for name in ("torchbank", "torch", "safetensors")},
+        "versions": {name: _version(name) for name in ("torchbank", "torch", "safetensors")},
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
@@ -119,6 +120,12 @@ def _build(
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         msg = f"{path} has a header that does not describe a {name}: {error}"
         raise FileFormatError(msg) from error
+
+
+# Looked up once: it reads the metadata of the package from the disk.
+@functools.cache
+def _version(package: str) -> str:
+    return importlib.metadata.version(package)
 
 
 def _name(dtype: torch.dtype) -> str:
