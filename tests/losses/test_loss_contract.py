@@ -48,8 +48,8 @@ def value_and_gradient(name, queries, bank, labels, **keywords):
 @every_loss
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_gradient__passes_gradcheck(name, bank, reduction):
-    queries = CASE.queries.clone().requires_grad_()
-    torch.autograd.gradcheck(lambda q: LOSSES[name](q, bank, CASE.labels, reduction=reduction), (queries,))
+    queries, labels = CASE.queries[:4].clone().requires_grad_(), CASE.labels[:4]
+    torch.autograd.gradcheck(lambda q: LOSSES[name](q, bank, labels, reduction=reduction), (queries,))
 
 
 @every_loss
@@ -83,9 +83,8 @@ def test_gradient__is_refused_a_second_time(name):
 
 @every_loss
 def test_gradient__may_be_differentiated_over_the_batch(name):
-    torch.autograd.gradgradcheck(
-        lambda q: LOSSES[name](q, None, CASE.labels), (CASE.queries.clone().requires_grad_(),), atol=1e-4
-    )
+    queries, labels = CASE.queries[:4].clone().requires_grad_(), torch.tensor([0, 1, 0, 1])
+    torch.autograd.gradgradcheck(lambda q: LOSSES[name](q, None, labels), (queries,), atol=1e-4)
 
 
 @bank_or_batch
@@ -161,17 +160,15 @@ def test_empty_batch__is_zero_and_supports_backward(name, bank):
         assert gradient.shape == (0, oracle.DIM)
 
 
-@every_loss
+@pytest.mark.parametrize("name", ["info_nce", "info_nce_both", "sup_con"])
 def test_temperature__extreme_logits_stay_finite(name):
-    if name.startswith("contrastive"):
-        pytest.skip("has no temperature")
     for temperature in (1e-3, 1e3):
         loss, gradient = value_and_gradient(name, CASE.queries.float(), CASE.bank, CASE.labels, temperature=temperature)
         assert torch.isfinite(loss)
         assert torch.isfinite(gradient).all()
 
 
-def graphs_of(backend, losses, sizes, sides):
+def graphs_of(backend, losses, sizes, side):
     """Batches of these sizes, each loss over bank or batch, a push after each; returns how many graphs that took."""
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
@@ -181,8 +178,7 @@ def graphs_of(backend, losses, sizes, sides):
     def step(queries, labels, ids, bank):
         total = queries.new_zeros(())
         for loss in losses:
-            for side in sides:
-                total = total + loss(queries, bank if side == "bank" else None, labels, exclude={"id": ids})
+            total = total + loss(queries, bank if side == "bank" else None, labels, exclude={"id": ids})
         bank.push(queries, label=labels, id=ids)
         return total
 
@@ -201,9 +197,11 @@ def graphs_of(backend, losses, sizes, sides):
 
 
 @pytest.mark.plain
-def test_compile__one_graph_a_shape_family():
+@pytest.mark.parametrize(("side", "backend"), [("bank", "aot_eager"), ("batch", "eager")])
+def test_compile__one_graph_a_shape_family(side, backend):
     # One graph for the first size, one with a symbolic batch for all others.
-    assert graphs_of("aot_eager", list(LOSSES.values()), [4, 6, 6, 5, 4, 7, 3] * 6, ["bank", "batch"]) == 2
+    losses = [LOSSES[name] for name in ("info_nce", "sup_con", "contrastive_active")]
+    assert graphs_of(backend, losses, [4, 6, 5, 6, 7, 3], side) == 2
 
 
 @pytest.mark.plain
@@ -212,4 +210,4 @@ def test_compile__inductor_agrees_with_eager():
     with warnings.catch_warnings():
         # Inductor's own, about itself.
         warnings.simplefilter("ignore")
-        assert graphs_of("inductor", [LOSSES["info_nce"]], [6] * 3, ["bank"]) == 1
+        assert graphs_of("inductor", [LOSSES["info_nce"]], [6] * 3, "bank") == 1

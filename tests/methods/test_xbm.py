@@ -150,8 +150,8 @@ def test_training__equals_the_algorithm_written_out(changes):
 
 def test_training__with_memory_lowers_the_loss():
     method = XBM(make_encoder(), config(memory_normalize="active"), dataset_size=IMAGES)
-    losses = train(method, 150, learning_rate=0.2)
-    assert sum(losses[-20:]) < 0.6 * sum(losses[4:24])
+    losses = train(method, 100, learning_rate=0.2)
+    assert sum(losses[-20:]) < 0.7 * sum(losses[4:24])
 
 
 def test_training__before_the_start_is_that_without_memory():
@@ -286,7 +286,7 @@ def test_compile__pushes_without_recompiling():
     eager = copy.deepcopy(method)
     torch._dynamo.utils.counters.clear()
     compiled = torch.compile(method, backend="aot_eager", fullgraph=True)
-    for step, batch in enumerate(batches(12)):
+    for step, batch in enumerate(batches(6)):
         loss, expected = compiled(batch, step=step).loss, eager(batch, step=step).loss
         loss.backward()
         expected.backward()

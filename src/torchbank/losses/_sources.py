@@ -45,12 +45,12 @@ class RowSource(Protocol):
 
     metric: str
 
-    def attend(self, queries: Tensor, *, scale: float | Tensor, **selection: Any) -> reads.Readout:
-        """The log-sum-exp of the selected rows."""
+    def attend(self, queries: Tensor, *more: Any, **keywords: Any) -> reads.Readout:
+        """The log-sum-exp of the selected rows, with ``scale=`` and the row selection."""
         ...
 
-    def pair_sum(self, queries: Tensor, f: reads.PairFunction, **selection: Any) -> reads.PairSum:
-        """The sum of ``f`` over the selected rows."""
+    def pair_sum(self, queries: Tensor, f: reads.PairFunction, *more: Any, **keywords: Any) -> reads.PairSum:
+        """The sum of ``f`` over the selected rows, with the row selection."""
         ...
 
 
