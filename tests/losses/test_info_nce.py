@@ -122,6 +122,21 @@ def test_gradient__moco_detached_positives_get_none():
     assert queries.grad.norm() > 0
 
 
+def test_no_bank__rows_have_no_age():
+    case = CASES["cosine"]
+    plain = info_nce(case.queries, case.positives, None)
+    aged = info_nce(case.queries, case.positives, None, max_age=0, half_life=1.0, step=100)
+    torch.testing.assert_close(aged, plain, rtol=0, atol=0)
+
+
+@pytest.mark.plain
+def test_row_selection__a_misspelt_keyword_is_an_error():
+    case = CASES["cosine"]
+    for bank in (case.bank, None):
+        with pytest.raises(TypeError, match="exlude"):
+            info_nce(case.queries, case.positives, bank, exlude={"id": case.ids})
+
+
 @pytest.mark.plain
 @pytest.mark.parametrize(
     ("change", "error", "message"),

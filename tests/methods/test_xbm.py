@@ -236,6 +236,7 @@ def test_logs__are_the_terms_and_their_pairs():
         "batch_loss",
         "batch_positives",
         "batch_active_negatives",
+        "batch_active_fraction",
         "batch_positive_similarity",
     }
     method(second, step=1)
@@ -251,6 +252,7 @@ def test_logs__are_the_terms_and_their_pairs():
     assert logs["memory_positives"] == same.sum() / BATCH
     assert logs["memory_active_negatives"] == active.sum() / BATCH
     torch.testing.assert_close(logs["memory_positive_similarity"], (z @ rows.embeddings.T)[same].mean())
+    torch.testing.assert_close(logs["memory_active_fraction"], active.float().mean())
     assert logs["memory_rows"] == 20
     assert logs["memory_age"] == 1.5
 

@@ -78,7 +78,14 @@ class BatchRows:
         return reads.pair_sum(queries, self._rows, f, selection=chosen, impl="reference")
 
     def _selection(
-        self, exclude: Clauses = None, include: Clauses = None, bias: Tensor | None = None, **_age: object
+        self,
+        *,
+        exclude: Clauses = None,
+        include: Clauses = None,
+        bias: Tensor | None = None,
+        max_age: object = None,  # noqa: ARG002
+        half_life: object = None,  # noqa: ARG002
+        step: object = None,  # noqa: ARG002
     ) -> reads.Selection:
         position = torch.arange(self._rows.shape[0], device=self._rows.device)
         return reads.Selection(

@@ -140,14 +140,15 @@ class XBM(nn.Module):
         compared = {"labels": batch.labels, "ids": batch.ids, "margin": config.margin}
         pairs = losses.contrastive_pairs(embeddings, None, **compared)
         loss = pairs.loss(config.batch_normalize)
-        logs = _pair_logs("batch", pairs, loss)
+        logs = _pair_logs("batch", pairs, loss, rows=len(batch.ids))
         if self.bank is not None and warm:
             # The batch is remembered before the memory is read, as in the paper.
             self.bank.push(embeddings, label=batch.labels, id=batch.ids, step=step)
             pairs = losses.contrastive_pairs(embeddings, self.bank, **compared, max_age=config.max_age, step=step)
             memory_loss = pairs.loss(config.memory_normalize)
             loss = loss + config.memory_weight * memory_loss
-            logs |= _pair_logs("memory", pairs, memory_loss) | _memory_logs(self.bank, step)
+            logs |= _memory_logs(self.bank, step)
+            logs |= _pair_logs("memory", pairs, memory_loss, rows=logs["memory_rows"])
         if self.drift is not None and warm:
             self.drift.observe(embeddings, batch.ids, step=step)
         return MethodOutput(loss, logs)
@@ -183,14 +184,15 @@ def _until(rows: int, batches: Iterable[Batch]) -> Iterator[Batch]:
             return
 
 
-def _pair_logs(term: str, pairs: ContrastivePairs, loss: Tensor) -> dict[str, Tensor]:
-    """The term, its pairs an anchor, and how similar its positives are."""
+def _pair_logs(term: str, pairs: ContrastivePairs, loss: Tensor, *, rows: int | Tensor) -> dict[str, Tensor]:
+    """The term, its pairs an anchor, the fraction of rows that are active, and how similar positives are."""
     positives = pairs.positives.count.sum()
     distance = pairs.positives.value.detach().sum() / positives.clamp_min(1)
     return {
         f"{term}_loss": loss.detach(),
         f"{term}_positives": pairs.positives.count.mean(),
         f"{term}_active_negatives": pairs.negatives.count.mean(),
+        f"{term}_active_fraction": pairs.negatives.count.mean() / rows,
         f"{term}_positive_similarity": torch.where(positives > 0, 1 - distance, 0.0),
     }
 
