@@ -78,11 +78,8 @@ def compare_runs(plan: Plan, path: str, *, progress_bar: ProgressBar, resume: bo
     finished = []
     for memory, size, seed, config in runs:
         inner = RunFolder(folder.path / f"batch{size}-{memory}-seed{seed}")
-        if inner.summary.is_file():
-            summary = inner.read_summary()
-        else:
-            with progress_bar(f"batch {size}, {memory} memory, seed {seed}") as move:
-                summary = train_run(config, str(inner.path), resume=inner.config.is_file(), on_progress=move)
+        with progress_bar(f"batch {size}, {memory} memory, seed {seed}") as move:
+            summary = train_run(config, str(inner.path), resume=inner.config.is_file(), on_progress=move)
         finished.append(Run(memory, size, seed, inner.path.name, summary))
     comparison = Comparison(finished)
     write_json(folder.path / "comparison.json", comparison.as_dict())

@@ -8,7 +8,7 @@ from torchbank.training import Progress, is_main_process
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[Progress], None]]:
-    """A bar on stderr while the block runs, and the callback that moves it.
+    """A bar on stderr, and the callback that moves it; it appears with the first move, after what may fail early.
 
     Args:
         title: What is running.
@@ -25,14 +25,18 @@ def progress_bar(title: str) -> Iterator[Callable[[Progress], None]]:
         TimeRemainingColumn(),
     )
     latest: dict[str, int | float] = {}
-    with Bars(*columns, console=Console(stderr=True, quiet=not is_main_process())) as bars:
-        task = bars.add_task(title, total=None, numbers="")
+    bars = Bars(*columns, console=Console(stderr=True, quiet=not is_main_process()))
+    task = bars.add_task(title, total=None, numbers="")
 
-        def move(progress: Progress) -> None:
-            latest.update(progress.values)
-            bars.update(task, total=progress.steps, completed=progress.step, numbers=_numbers(latest))
+    def move(progress: Progress) -> None:
+        bars.start()
+        latest.update(progress.values)
+        bars.update(task, total=progress.steps, completed=progress.step, numbers=_numbers(latest))
 
+    try:
         yield move
+    finally:
+        bars.stop()
 
 
 def _numbers(values: dict[str, int | float]) -> str:

@@ -25,7 +25,7 @@ def train_run(
     Args:
         config: What to run.
         path: The run folder: it must not exist unless the run resumes.
-        resume: Go on with the run in the folder.
+        resume: Go on with the run in the folder; one that has finished is left as it is.
         on_progress: See `torchbank.training.fit`.
 
     Returns:
@@ -37,6 +37,8 @@ def train_run(
     config = config.resolved()
     # Whatever can fail early does so before the folder is made.
     folder = _open_to_resume(config, path) if resume else None
+    if folder is not None and folder.summary.is_file():
+        return folder.read_summary()
     split = load_split(config.data)
     training.seed_everything(config.training.seed)
     method = _build(config, split)
@@ -112,6 +114,6 @@ def _draw(config: RunConfig, split: data.Split, folder: RunFolder, result: FitRe
     report.plot_scores(metrics, folder.plots / "scores.png", memory_start=start)
     report.plot_retrieval_sheet(split.test, result.test.embeddings, folder.plots / "retrieval.png")
     drift, bank = result.summary["drift"], result.summary["bank"]
-    if drift is not None and drift["age"]:
+    if drift is not None and max(drift["count"], default=0) >= report.FEWEST_REVISITS:
         oldest = None if bank is None else bank["rows"] // result.summary["batch_size"]
         report.plot_drift(drift, folder.plots / "drift.png", oldest=oldest)

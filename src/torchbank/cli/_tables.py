@@ -2,20 +2,34 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torchbank.evaluation import RetrievalScores
-from torchbank.report import Comparison
+from torchbank.report import MEASURES, Comparison
 
 
-def print_rows(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table with right-aligned columns but the first."""
+def print_rows(
+    title: str,
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    justify: Literal["left", "right"] = "right",
+) -> None:
+    """A table.
+
+    Args:
+        title: Above it.
+        headings: Of the columns.
+        rows: Texts.
+        justify: Of every column but the first: numbers right, words left.
+    """
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for index, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if index == 0 else "right")
+        table.add_column(heading, justify="left" if index == 0 else justify, overflow="fold")
     for row in rows:
         table.add_row(*row)
     Console().print(table)
@@ -47,9 +61,14 @@ def print_scores(title: str, scores: RetrievalScores) -> None:
     print_rows(title, ("score", "value"), rows)
 
 
-def print_comparison(comparison: Comparison) -> None:
-    """One row a group, and what memory adds."""
-    headings, rows = comparison.table()
+def print_comparison(comparison: Comparison, measures: Sequence[str] = tuple(MEASURES)) -> None:
+    """One row a group, and what memory adds.
+
+    Args:
+        comparison: Finished runs.
+        measures: The columns, keys of `torchbank.report.MEASURES`.
+    """
+    headings, rows = comparison.table(measures)
     seeds = len(comparison.seeds)
     print_rows(f"mean ± standard deviation of {seeds} seeds" if seeds > 1 else "one seed", headings, rows)
     for size in comparison.batch_sizes:

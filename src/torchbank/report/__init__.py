@@ -3,10 +3,11 @@
 from torchbank.report._comparison import MEASURES, Comparison, Run, Spread
 from torchbank.report._comparison_pictures import plot_batch_sizes, plot_comparison
 from torchbank.report._curves import plot_loss, plot_scores
-from torchbank.report._drift import plot_drift
+from torchbank.report._drift import FEWEST_REVISITS, plot_drift
 from torchbank.report._retrieval_sheet import plot_retrieval_sheet
 
 __all__ = [
+    "FEWEST_REVISITS",
     "MEASURES",
     "Comparison",
     "Run",

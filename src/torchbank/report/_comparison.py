@@ -67,7 +67,7 @@ class Spread:
     def __str__(self) -> str:
         # Three figures are what these measures are good for.
         digits = 1 if abs(self.mean) >= 10 else 2
-        if self.deviation is None:
+        if not self.deviation:
             return f"{self.mean:.{digits}f}"
         return f"{self.mean:.{digits}f} ± {self.deviation:.{digits}f}"
 
@@ -136,16 +136,18 @@ class Comparison:
             return None
         return Spread(tuple(by_side["with"][seed] - by_side["without"][seed] for seed in shared))
 
-    def table(self) -> tuple[list[str], list[list[str]]]:
+    def table(self, measures: Sequence[str] = tuple(MEASURES)) -> tuple[list[str], list[list[str]]]:
         """Headings and rows of text, one row a group.
+
+        Args:
+            measures: The columns, keys of `MEASURES`.
 
         Returns:
             The headings, and the cells of each row.
         """
-        sweep = len(self.batch_sizes) > 1
-        headings = [*(["batch"] if sweep else []), "memory", *(heading for heading, _ in MEASURES.values())]
+        headings = ["batch", "memory", *(MEASURES[name][0] for name in measures)]
         rows = [
-            [*([str(size)] if sweep else []), memory, *(str(self.measure(size, memory, name)) for name in MEASURES)]
+            [str(size), memory, *(str(self.measure(size, memory, name)) for name in measures)]
             for size, memory in self.groups
         ]
         return headings, rows

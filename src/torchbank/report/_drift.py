@@ -6,6 +6,9 @@ from pathlib import Path
 from torchbank.errors import BankValueError
 from torchbank.report._style import BLUE, mark_step, picture, thousands
 
+# A mean over fewer images is not drawn.
+FEWEST_REVISITS = 30
+
 
 def plot_drift(drift: Mapping[str, Sequence[float]], path: str | Path, *, oldest: int | None = None) -> None:
     """Draw how far an image's embedding moves while its old one lies in a memory.
@@ -17,12 +20,13 @@ def plot_drift(drift: Mapping[str, Sequence[float]], path: str | Path, *, oldest
         oldest: The age of the oldest row of the memory in use, to be marked.
 
     Raises:
-        BankValueError: Nothing was measured.
+        BankValueError: Too little was measured.
     """
-    ages, means, upper = drift["age"], drift["mean"], drift["p90"]
-    if not len(ages):
-        msg = "no image was seen twice, so no drift was measured; train for more than one pass over the images"
+    often = [index for index, count in enumerate(drift["count"]) if count >= FEWEST_REVISITS]
+    if not often:
+        msg = f"no age has {FEWEST_REVISITS} images that were seen again; train for more passes over the images"
         raise BankValueError(msg)
+    ages, means, upper = ([drift[name][index] for index in often] for name in ("age", "mean", "p90"))
     with picture(Path(path)) as figure:
         axes = figure.subplots()
         axes.fill_between(ages, means, upper, color=BLUE, alpha=0.18, linewidth=0)

@@ -33,6 +33,8 @@ _RULES = {
     "legend.fontsize": 12,
     "figure.facecolor": "white",
     "savefig.dpi": 160,
+    "savefig.bbox": "tight",
+    "savefig.pad_inches": 0.2,
 }
 
 
@@ -47,11 +49,10 @@ def picture(path: Path, *, width: float = 9.6, height: float = 5.4) -> Iterator[
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     # A bare Figure needs no window system and leaves no state behind.
     with mpl.rc_context(_RULES):
-        figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.15))
+        figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
         content = io.BytesIO()
         figure.savefig(content, format="png")
@@ -60,11 +61,11 @@ def picture(path: Path, *, width: float = 9.6, height: float = 5.4) -> Iterator[
 
 
 def mark_step(axes: "Axes", step: int | None, text: str) -> None:
-    """A dotted vertical line with a word beside it; nothing for None."""
-    if step is None:
+    """A dotted vertical line with a word beside it; nothing for None, or for a step that is not in sight."""
+    left, right = axes.get_xlim()
+    if step is None or not left <= step <= right:
         return
     axes.axvline(step, color=GREY, linestyle=":", linewidth=1.8)
-    left, right = axes.get_xlim()
     in_right_half = step > (left + right) / 2
     axes.annotate(
         text,
