@@ -33,7 +33,7 @@ def plot_comparison(comparison: Comparison, path: str | Path) -> None:
             spread = "" if gain.deviation is None else f" ± {gain.deviation:.1f}"
             verb = "adds" if gain.mean >= 0 else "costs"
             title = f"Batch {size}: memory {verb} {abs(gain.mean):.1f}{spread} points of MAP@R"
-        figure.suptitle(title, fontsize=16, fontweight="bold", x=0.02, ha="left")
+        figure.suptitle(title, fontsize=16, fontweight="bold", x=0.01, ha="left")
         figure.supxlabel(_legend_text(seeds), fontsize=12, color=GREY)
 
 
@@ -98,7 +98,10 @@ def plot_batch_sizes(comparison: Comparison, path: str | Path) -> None:
             axes.set_xticks(comparison.batch_sizes, [str(size) for size in comparison.batch_sizes])
             axes.minorticks_off()
         panels[0, 0].legend(loc="lower right")
-        figure.suptitle(_sweep_title(comparison), fontsize=16, fontweight="bold", x=0.02, ha="left")
+        seeds = len(comparison.seeds)
+        means = "one seed" if seeds == 1 else f"means of {seeds} seeds, bars: standard deviation"
+        figure.supxlabel(f"{means}; as many steps at each batch size", fontsize=12, color=GREY)
+        figure.suptitle(_sweep_title(comparison), fontsize=16, fontweight="bold", x=0.01, ha="left")
 
 
 def _scores(axes: "Axes", comparison: Comparison, name: str, label: str) -> None:

@@ -74,7 +74,7 @@ def plot_scores(metrics: Metrics, path: str | Path, *, memory_start: int | None 
         thousands(axes.xaxis)
 
 
-def _series(metrics: Metrics, name: str) -> tuple[list[float], list[float]]:
+def _series(metrics: Metrics, name: str) -> tuple[list[int | float], list[int | float]]:
     lines = [line for line in metrics if name in line]
     if not lines:
         msg = f"the metrics hold no {name!r}; train for at least one log or evaluation before drawing it"
@@ -82,18 +82,18 @@ def _series(metrics: Metrics, name: str) -> tuple[list[float], list[float]]:
     return [line["step"] for line in lines], [line[name] for line in lines]
 
 
-def _smoothed(values: list[float], share: float = 0.05) -> list[float]:
+def _smoothed(values: list[int | float], share: float = 0.05) -> list[int | float]:
     """The mean of each value and those around it, ``share`` of the whole length in all."""
     reach = max(1, round(len(values) * share / 2))
     windows = (values[max(0, i - reach) : i + reach + 1] for i in range(len(values)))
     return [sum(window) / len(window) for window in windows]
 
 
-def _count_up_to(steps: list[float], last: int | None) -> int:
+def _count_up_to(steps: list[int | float], last: int | None) -> int:
     return len(steps) if last is None else sum(step <= last for step in steps)
 
 
-def _loss_title(means: list[list[float]]) -> str:
+def _loss_title(means: list[list[int | float]]) -> str:
     title = f"Loss {means[0][0]:.2f} to {means[0][-1]:.2f}"
     if len(means) == 1:
         return title

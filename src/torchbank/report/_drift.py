@@ -10,7 +10,7 @@ from torchbank.report._style import BLUE, mark_step, picture, thousands
 FEWEST_REVISITS = 30
 
 
-def plot_drift(drift: Mapping[str, Sequence[float]], path: str | Path, *, oldest: int | None = None) -> None:
+def plot_drift(drift: Mapping[str, Sequence[int | float]], path: str | Path, *, oldest: int | None = None) -> None:
     """Draw how far an image's embedding moves while its old one lies in a memory.
 
     Args:
@@ -39,14 +39,14 @@ def plot_drift(drift: Mapping[str, Sequence[float]], path: str | Path, *, oldest
             ylim=(0, 1.25 * max(upper)),
         )
         mark_step(axes, oldest, "oldest row in the memory")
-        age, moved = _closest(ages, means, oldest)
-        axes.set_title(f"In {age:,.0f} steps an embedding moves by {moved:.2f} (squared distance)")
+        shown = _closest(ages, oldest)
+        axes.set_title(f"In {ages[shown]:,.0f} steps an embedding moves by {means[shown]:.2f} (squared distance)")
         thousands(axes.xaxis)
         axes.legend(loc="upper left")
 
 
-def _closest(ages: Sequence[float], means: Sequence[float], wanted: int | None) -> tuple[float, float]:
-    """The age that was measured closest to the one wanted (the oldest, for None), and the mean there."""
+def _closest(ages: Sequence[int | float], wanted: int | None) -> int:
+    """The place of the age that was measured closest to the one wanted; the oldest, for None."""
     if wanted is None:
-        return ages[-1], means[-1]
-    return min(zip(ages, means, strict=True), key=lambda point: abs(point[0] - wanted))
+        return len(ages) - 1
+    return min(range(len(ages)), key=lambda index: abs(ages[index] - wanted))

@@ -57,7 +57,7 @@ def plot_retrieval_sheet(
             f"{int(correct.sum())} of {correct.numel()} nearest images are of the query's class",
             fontsize=16,
             fontweight="bold",
-            x=0.02,
+            x=0.01,
             ha="left",
         )
         figure.supxlabel(
