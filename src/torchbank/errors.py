@@ -46,3 +46,19 @@ class BankFileNotFoundError(BankError, FileNotFoundError):
 
 class FileFormatError(BankError, ValueError):
     """A file is truncated, foreign or of a version that this torchbank does not read."""
+
+
+def check_choice(word: str, given: str, *choices: str) -> None:
+    """Raise unless a word is one of its choices.
+
+    Args:
+        word: The argument's name.
+        given: What was given.
+        *choices: What is known.
+
+    Raises:
+        BankValueError: ``given`` is not among ``choices``.
+    """
+    if given not in choices:
+        msg = f"{word}={given!r} is unknown; choose one of {', '.join(map(repr, choices))}"
+        raise BankValueError(msg)

@@ -71,8 +71,8 @@ class MomentumEncoder(nn.Module):
         if not 0 <= momentum <= 1:
             msg = f"momentum={momentum} is out of range; expected a share between 0 (copy) and 1 (never move)"
             raise BankValueError(msg)
-        _check_word("buffers", buffers, get_args(Buffers))
-        _check_word("schedule", schedule, get_args(Schedule))
+        check_choice("buffers", buffers, *get_args(Buffers))
+        check_choice("schedule", schedule, *get_args(Schedule))
         if schedule == "constant" and total_steps is not None:
             msg = f"total_steps={total_steps} belongs to schedule='cosine'; drop it or choose that schedule"
             raise BankValueError(msg)
@@ -165,9 +165,3 @@ def _shape(shapes: dict[str, tuple[int, ...]], name: str) -> str:
 def _device(encoder: nn.Module) -> torch.device | None:
     first = next(encoder.parameters(), None)
     return None if first is None else first.device
-
-
-def _check_word(word: str, given: str, choices: tuple[str, ...]) -> None:
-    if given not in choices:
-        msg = f"{word}={given!r} is unknown; choose one of {', '.join(map(repr, choices))}"
-        raise BankValueError(msg)

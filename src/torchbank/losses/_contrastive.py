@@ -6,7 +6,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchbank import reads
-from torchbank.losses._doors import check_choice, check_embeddings, check_lengths, widened, without_autocast
+from torchbank.errors import check_choice
+from torchbank.losses._doors import check_embeddings, check_lengths, widened, without_autocast
 from torchbank.losses._reduction import Reduction, reduced
 from torchbank.losses._sources import BatchRows, RowSelection, RowSource, excluding, only_label
 

@@ -48,17 +48,6 @@ def check_lengths(queries: Tensor, **values: Tensor | None) -> None:
             raise BankValueError(msg)
 
 
-def check_choice(word: str, given: str, *choices: str) -> None:
-    """Raise unless ``given`` is one of ``choices``.
-
-    Raises:
-        BankValueError: It is not.
-    """
-    if given not in choices:
-        msg = f"{word}={given!r} is unknown; choose one of {', '.join(map(repr, choices))}"
-        raise BankValueError(msg)
-
-
 def as_scale(temperature: float | Tensor) -> float | Tensor:
     """``1 / temperature``, differentiable where the temperature is a tensor.
 

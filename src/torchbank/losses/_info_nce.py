@@ -5,9 +5,9 @@ from typing import Literal, Unpack
 import torch
 from torch import Tensor
 
+from torchbank.errors import check_choice
 from torchbank.losses._doors import (
     as_scale,
-    check_choice,
     check_embeddings,
     check_same_shape,
     widened,

@@ -6,6 +6,7 @@ its section 3.3.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from torchbank.banks import MemoryBank
 from torchbank.data import Batch
 from torchbank.drift import RevisitDrift
 from torchbank.encoders import encode
-from torchbank.errors import BankValueError
+from torchbank.errors import BankValueError, check_choice
 from torchbank.losses import ContrastivePairs, Normalize
 from torchbank.methods._output import MethodOutput
 
@@ -64,9 +65,7 @@ class XBMConfig:
                 msg = f"{name} is {getattr(self, name)}; expected 0 or more"
                 raise BankValueError(msg)
         for name in ("batch_normalize", "memory_normalize"):
-            if getattr(self, name) not in ("anchor", "active"):
-                msg = f"{name}={getattr(self, name)!r} is unknown; choose one of 'anchor', 'active'"
-                raise BankValueError(msg)
+            check_choice(name, getattr(self, name), *get_args(Normalize))
 
     def rows(self, dataset_size: int | None) -> int:
         """The capacity in rows.

@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from torchbank.errors import check_choice
 from torchbank.reads import _fused_attention
-from torchbank.reads._doors import Impl, Precision, as_scale, check_choice, check_tensors, without_autocast
+from torchbank.reads._doors import Impl, Precision, as_scale, check_tensors, without_autocast
 from torchbank.reads._first_order import first_order_only, no_gradients
 from torchbank.reads._reference import attend_reference, compute_dtype
 from torchbank.reads._results import Readout
@@ -61,8 +62,8 @@ def attend(
         tensor([1.7121, 1.7824])
     """
     check_tensors(queries, rows)
-    check_choice("impl", impl, get_args(Impl))
-    check_choice("precision", precision, get_args(Precision))
+    check_choice("impl", impl, *get_args(Impl))
+    check_choice("precision", precision, *get_args(Precision))
     selection = Selection() if selection is None else selection
     selection.check(queries.shape[0], rows.shape[0])
     scale = as_scale(scale, queries)

@@ -33,17 +33,6 @@ def check_tensors(queries: Tensor, rows: Tensor) -> None:
         raise BankValueError(msg)
 
 
-def check_choice(word: str, given: str, choices: tuple[str, ...]) -> None:
-    """Raise unless ``given`` is one of ``choices``.
-
-    Raises:
-        BankValueError: It is not.
-    """
-    if given not in choices:
-        msg = f"{word}={given!r} is unknown; choose one of {', '.join(map(repr, choices))}"
-        raise BankValueError(msg)
-
-
 def as_scale(scale: float | Tensor, queries: Tensor) -> Tensor:
     """The scale as a 0-d tensor on the queries' device.
 

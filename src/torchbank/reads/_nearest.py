@@ -5,8 +5,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from torchbank.errors import BankValueError
-from torchbank.reads._doors import Impl, check_choice, check_tensors, without_autocast
+from torchbank.errors import BankValueError, check_choice
+from torchbank.reads._doors import Impl, check_tensors, without_autocast
 from torchbank.reads._group_maxima import nearest_blocked
 from torchbank.reads._reference import compute_dtype, nearest_reference
 from torchbank.reads._results import Neighbors
@@ -52,8 +52,8 @@ def nearest(
                 [1, 2]])
     """
     check_tensors(queries, rows)
-    check_choice("impl", impl, get_args(Impl))
-    check_choice("metric", metric, get_args(Metric))
+    check_choice("impl", impl, *get_args(Impl))
+    check_choice("metric", metric, *get_args(Metric))
     if k < 1:
         msg = f"k is {k}; expected at least 1 neighbour"
         raise BankValueError(msg)

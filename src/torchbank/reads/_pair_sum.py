@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from torchbank.errors import BankValueError
-from torchbank.reads._doors import Impl, check_choice, check_tensors, without_autocast
+from torchbank.errors import BankValueError, check_choice
+from torchbank.reads._doors import Impl, check_tensors, without_autocast
 from torchbank.reads._first_order import first_order_only, no_gradients
 from torchbank.reads._pair_function import PairFunction, by_name
 from torchbank.reads._reference import compute_dtype, pair_sum_reference
@@ -61,7 +61,7 @@ def pair_sum(
         tensor([1.6000, 1.8000])
     """
     check_tensors(queries, rows)
-    check_choice("impl", impl, get_args(Impl))
+    check_choice("impl", impl, *get_args(Impl))
     selection = Selection() if selection is None else selection
     selection.check(queries.shape[0], rows.shape[0])
     if labels is not None and (labels[0].shape != queries.shape[:1] or labels[1].shape != rows.shape[:1]):
