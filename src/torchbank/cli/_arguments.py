@@ -1,6 +1,7 @@
 """Command lines from dataclasses, by tyro."""
 
 import io
+import re
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from typing import Any, Literal
@@ -63,4 +64,5 @@ def _first_paragraph(box: str) -> str:
         if not text.strip("─-╰╯+"):
             break
         words.append(text)
-    return " ".join(words).removesuffix(".")
+    # Where a dataclass refused its values, its message stands alone.
+    return re.sub(r"^Error parsing config\.\w+: ", "", " ".join(words)).removesuffix(".")

@@ -36,7 +36,8 @@ def progress_bar(title: str) -> Iterator[Callable[[Progress], None]]:
     try:
         yield move
     finally:
-        bars.stop()
+        if latest:
+            bars.stop()
 
 
 def _numbers(values: dict[str, int | float]) -> str:

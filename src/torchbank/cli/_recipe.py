@@ -8,7 +8,7 @@ from torch import nn
 
 from torchbank import data, encoders, evaluation, methods, report, training
 from torchbank.cli._config import DataConfig, RunConfig
-from torchbank.errors import BankStateError
+from torchbank.errors import BankStateError, BankValueError
 from torchbank.io import read_tensors
 from torchbank.training import FitResult, Progress, RunFolder, is_main_process
 
@@ -41,10 +41,10 @@ def train_run(
         return folder.read_summary()
     split = load_split(config.data)
     training.seed_everything(config.training.seed)
-    method = _build(config, split)
+    loop = training.Loop(_build(config, split), split, config.training)
     if folder is None:
         folder = RunFolder.create(path, config.as_json()) if is_main_process() else RunFolder(Path(path))
-    result = training.fit(method, split, config.training, folder=folder, resume=resume, on_progress=on_progress)
+    result = loop.run(folder, resume=resume, on_progress=on_progress)
     if is_main_process():
         _draw(config, split, folder, result)
     return result.summary
@@ -73,12 +73,19 @@ def evaluate_run(path: str) -> tuple[RunConfig, evaluation.RetrievalScores]:
 
 
 def load_split(config: DataConfig) -> data.Split:
-    """The images that a configuration names."""
+    """The images that a configuration names.
+
+    Raises:
+        BankError: There is no such data set, or it cannot be split.
+    """
     if config.data != "folder":
         return data.load(config.data)
+    if config.root is None:
+        msg = "a folder of images needs its place; give it as --root DIR, with one folder a class in it"
+        raise BankValueError(msg)
     return data.load(
         "folder",
-        root=config.root or "",
+        root=config.root,
         image_size=config.image_size,
         test_fraction=config.test_fraction,
         seed=config.split_seed,

@@ -3,7 +3,7 @@
 from torchbank.training._checkpoint import load_checkpoint, recover_checkpoint, save_checkpoint
 from torchbank.training._clock import StepClock
 from torchbank.training._config import TrainingConfig
-from torchbank.training._loop import EVALUATION_BATCH, FitResult, Progress, fit
+from torchbank.training._loop import EVALUATION_BATCH, FitResult, Loop, Progress, fit
 from torchbank.training._metrics import LogWindow, MetricsWriter, read_metrics
 from torchbank.training._packing import pack, unpack
 from torchbank.training._random import (
@@ -21,6 +21,7 @@ __all__ = [
     "EVALUATION_BATCH",
     "FitResult",
     "LogWindow",
+    "Loop",
     "MetricsWriter",
     "Progress",
     "RunFolder",

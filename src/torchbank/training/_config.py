@@ -20,7 +20,7 @@ class TrainingConfig:
         weight_decay: Weight decay of the optimiser.
         schedule: The learning rate after the warm-up: down to zero along a half cosine, or constant.
         warmup_steps: Steps over which the learning rate rises to its highest value.
-        augmentation: A name known to `torchbank.data.augmentation`.
+        augmentation: How training images vary: "none", "glyph" or "photo" (`torchbank.data.augmentation`).
         evaluate_every: Steps between two evaluations on the test classes; 0 evaluates only at the end.
         checkpoint_every: Steps between two checkpoints; 0 keeps none.
         log_every: Steps that one line of metrics averages over.

@@ -99,25 +99,24 @@ def fit(
         BankStateError: The checkpoint does not fit, or the loss is not finite.
         BankValueError: The device cannot run at that precision.
     """
-    loop = _Loop(method, split, config, folder, on_progress)
-    with ExitStack() as stack:
-        loop.open(stack, resume=resume)
-        loop.run()
-        return loop.finish()
+    return Loop(method, split, config).run(folder, resume=resume, on_progress=on_progress)
 
 
-class _Loop:
-    """The moving parts of one call of `fit`."""
+class Loop:
+    """Training that is ready to run: whatever is wrong with the settings is told before anything is written.
 
-    def __init__(
-        self,
-        method: nn.Module,
-        split: data.Split,
-        config: TrainingConfig,
-        folder: RunFolder | None,
-        on_progress: Callable[[Progress], None] | None,
-    ) -> None:
-        self.split, self.config, self.folder, self.on_progress = split, config, folder, on_progress
+    Args:
+        method: See `fit`.
+        split: See `fit`.
+        config: See `fit`.
+
+    Raises:
+        BankValueError: The device cannot run at that precision, or there are too few images for a batch.
+        BankKeyError: There is no such augmentation.
+    """
+
+    def __init__(self, method: nn.Module, split: data.Split, config: TrainingConfig) -> None:
+        self.split, self.config = split, config
         self.accelerator = _accelerator(config)
         self.rank, self.ranks = self.accelerator.process_index, self.accelerator.num_processes
         # Each process draws its own batches and augmentations.
@@ -138,10 +137,30 @@ class _Loop:
         )
         self.augment = data.augmentation(config.augmentation, split.train.image_shape)
         self.window, self.clock = LogWindow(), StepClock()
+        self.folder: RunFolder | None = None
+        self.on_progress: Callable[[Progress], None] | None = None
         self.metrics: MetricsWriter | None = None
         self.step, self.activation_bytes = 0, 0
 
-    def open(self, stack: ExitStack, *, resume: bool) -> None:
+    def run(
+        self,
+        folder: RunFolder | None = None,
+        *,
+        resume: bool = False,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> FitResult:
+        """Train, evaluate and write the results; once. See `fit`.
+
+        Raises:
+            BankStateError: The checkpoint does not fit, or the loss is not finite.
+        """
+        self.folder, self.on_progress = folder, on_progress
+        with ExitStack() as stack:
+            self._open(stack, resume=resume)
+            self._train()
+            return self._finish()
+
+    def _open(self, stack: ExitStack, *, resume: bool) -> None:
         """Open the metrics, at the place that the checkpoint knows."""
         if self.folder is None:
             return
@@ -151,13 +170,12 @@ class _Loop:
         if self.accelerator.is_main_process:
             seen = state["metrics_bytes"] if state else 0
             lines, events = self.folder.metrics, self.folder.tensorboard
-            writer = MetricsWriter(lines, events, keep_bytes=seen, step=self.step)
-            self.metrics = stack.enter_context(writer)
+            self.metrics = stack.enter_context(MetricsWriter(lines, events, keep_bytes=seen, step=self.step))
         if state is not None:
             # Last: nothing that is opened on the way may move a stream.
             restore_random_state(state["random"])
 
-    def run(self) -> None:
+    def _train(self) -> None:
         """All steps that are left."""
         workers = self.config.workers
         batches = iter(data.loader(self.split.train, batch_sampler=self.sampler, num_workers=workers))
@@ -176,7 +194,7 @@ class _Loop:
                 self._checkpoint(self.folder)
         self.clock.pause()
 
-    def finish(self) -> FitResult:
+    def _finish(self) -> FitResult:
         """Evaluate and write the results."""
         test, scores = self._evaluate()
         device, ranks = self.accelerator.device, self.ranks
