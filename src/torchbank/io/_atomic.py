@@ -42,10 +42,14 @@ def atomic_write(path: str | Path, content: bytes | Callable[[Path], object]) ->
     # Hidden, so that a reader that lists the folder does not take a half-written file for a finished one.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
+        temporary.touch(exist_ok=False)
+        permissions = temporary.stat().st_mode
         if isinstance(content, bytes):
             temporary.write_bytes(content)
         else:
             content(temporary)
+        # safetensors puts a file there that only its owner may read.
+        temporary.chmod(permissions)
         _to_disk(temporary)
         temporary.replace(path)
     finally:
