@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from torchbank.errors import BankTypeError, BankValueError
+from torchbank.errors import BankTypeError, BankValueError, check_choice
 
 Buffers = Literal["copy", "average"]
 Schedule = Literal["constant", "cosine"]
