@@ -28,7 +28,7 @@ def load_kanji() -> Split:
     Example:
         >>> train, test = load_kanji()
         >>> len(train), len(test), train.image_shape
-        (14751, 14770, (1, 32, 32))
+        (14756, 14765, (1, 32, 32))
     """
     with resources.files("torchbank.data").joinpath("kanji", "kanji.npz").open("rb") as file, np.load(file) as arrays:
         images = torch.from_numpy(arrays["images"]).unsqueeze(1)

@@ -69,7 +69,7 @@ def retrieval(embeddings: Tensor, labels: Tensor, *, ks: Sequence[int] = (1, 10,
             has two rows.
 
     Example:
-        >>> embeddings = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9], [0.8, 0.2]])
+        >>> embeddings = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9], [0.8, 0.1]])
         >>> scores = retrieval(embeddings, torch.tensor([0, 0, 1, 1, 2]), ks=(1,))
         >>> scores.recall_at[1], scores.queries, scores.lone_queries
         (0.75, 4, 1)
