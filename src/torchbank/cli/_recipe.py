@@ -36,14 +36,18 @@ def train_run(
     """
     config = config.resolved()
     # Whatever can fail early does so before the folder is made.
-    folder = _open_to_resume(config, path) if resume else None
-    if folder is not None and folder.summary.is_file():
-        return folder.read_summary()
+    folder = RunFolder(Path(path))
+    if resume:
+        _check_resumable(config, folder)
+        if folder.summary.is_file():
+            return folder.read_summary()
+    elif is_main_process():
+        folder.check_free()
     split = load_split(config.data)
     training.seed_everything(config.training.seed)
     loop = training.Loop(_build(config, split), split, config.training)
-    if folder is None:
-        folder = RunFolder.create(path, config.as_json()) if is_main_process() else RunFolder(Path(path))
+    if is_main_process() and not resume:
+        RunFolder.create(path, config.as_json())
     result = loop.run(folder, resume=resume, on_progress=on_progress)
     if is_main_process():
         _draw(config, split, folder, result)
@@ -93,13 +97,12 @@ def load_split(config: DataConfig) -> data.Split:
     )
 
 
-def _open_to_resume(config: RunConfig, path: str) -> RunFolder:
-    folder = RunFolder.open(path)
-    differences = config.differences(RunConfig.from_json(folder.read_config()))
+def _check_resumable(config: RunConfig, folder: RunFolder) -> None:
+    saved = RunConfig.from_json(RunFolder.open(folder.path).read_config())
+    differences = config.differences(saved)
     if differences:
-        msg = f"{path} was begun with other settings ({'; '.join(differences)}); resume with the same ones"
+        msg = f"{folder.path} was begun with other settings ({'; '.join(differences)}); resume with the same ones"
         raise BankStateError(msg)
-    return folder
 
 
 def _build_encoder(config: RunConfig, split: data.Split) -> nn.Module:

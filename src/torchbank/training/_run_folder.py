@@ -38,12 +38,9 @@ class RunFolder:
         Raises:
             BankValueError: Something is there already.
         """
-        path = Path(path)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            msg = f"{path} exists already; give another run folder, or go on with the run in it (--resume)"
-            raise BankValueError(msg)
-        path.mkdir(parents=True, exist_ok=True)
-        folder = cls(path)
+        folder = cls(Path(path))
+        folder.check_free()
+        folder.path.mkdir(parents=True, exist_ok=True)
         write_json(folder.config, config)
         return folder
 
@@ -62,6 +59,16 @@ class RunFolder:
             msg = f"{folder.path} is not a run folder (it has no config.json); give one that a run wrote"
             raise BankValueError(msg)
         return folder
+
+    def check_free(self) -> None:
+        """Raise unless a new run may begin here.
+
+        Raises:
+            BankValueError: Something is there already.
+        """
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            msg = f"{self.path} exists already; give another run folder, or go on with the run in it (--resume)"
+            raise BankValueError(msg)
 
     @property
     def config(self) -> Path:
