@@ -166,6 +166,13 @@ def test_normalized_images__scales_each_channel():
     torch.testing.assert_close(scaled[:, 2], (images[:, 2] - 0.3) / 4)
 
 
+@pytest.mark.plain
+def test_normalized_images__refuses_grey_images_for_a_colour_network():
+    module = NormalizedImages((0.1, 0.2, 0.3), (1.0, 2.0, 4.0), channels=3)
+    with pytest.raises(BankValueError, match=r"images with 1 channel \(grey\); expected .* 3 channels"):
+        module(torch.rand(2, 1, 4, 4))
+
+
 def test_normalized_images__averages_colour_for_grey_and_stays_out_of_weights():
     module = NormalizedImages((0.1, 0.2, 0.3), (1.0, 2.0, 3.0), channels=1)
     torch.testing.assert_close(module(torch.ones(1, 1, 1, 1)), torch.full((1, 1, 1, 1), 0.4))

@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
-from torchbank.encoders._channels import describe_channels
+from torchbank.encoders._blank_image import embed_blank
 from torchbank.encoders._convnet import ConvNet
-from torchbank.encoders._evaluation_mode import device_of, evaluation_mode
 from torchbank.encoders._hugging_face import build_hugging_face
 from torchbank.encoders._resnet import SmallResNet18
 from torchbank.encoders._timm import build_timm
@@ -89,20 +87,9 @@ def _check_sizes(dim: int, image_shape: tuple[int, int, int]) -> None:
 
 
 def _check_output(encoder: nn.Module, name: str, *, dim: int, image_shape: tuple[int, int, int]) -> None:
-    """Embed one blank image, so that an encoder that does not fit the data fails here and not hours later."""
-    blank = torch.zeros(1, *image_shape, device=device_of(encoder))
-    with evaluation_mode(encoder), torch.no_grad():
-        try:
-            embedding = encoder(blank)
-        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, NotImplementedError) as error:
-            reason = str(error).strip() or type(error).__name__
-            msg = (
-                f"{name} does not take images of {describe_channels(image_shape[0])} and {image_shape[1]} x "
-                f"{image_shape[2]} pixels: {reason}. Choose another encoder or another image size"
-            )
-            raise BankValueError(msg) from error
-    if not isinstance(embedding, torch.Tensor) or embedding.shape != (1, dim):
-        given = tuple(embedding.shape) if isinstance(embedding, torch.Tensor) else type(embedding).__name__
+    embedding = embed_blank(encoder, name, image_shape)
+    if not isinstance(embedding, Tensor) or embedding.shape != (1, dim):
+        given = tuple(embedding.shape) if isinstance(embedding, Tensor) else type(embedding).__name__
         msg = (
             f"{name} gives {given} for one image; expected (1, {dim}): set dim to what it gives, or add a linear layer"
         )

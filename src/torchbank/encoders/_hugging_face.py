@@ -2,12 +2,11 @@
 
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from torchbank.encoders._channels import check_channels, describe_channels
-from torchbank.encoders._evaluation_mode import evaluation_mode
+from torchbank.encoders._blank_image import embed_blank, first_line
+from torchbank.encoders._channels import describe_channels
 from torchbank.encoders._normalized_images import NormalizedImages
 from torchbank.errors import BankValueError
 
@@ -42,8 +41,7 @@ def build_hugging_face(model: str, *, dim: int, image_shape: tuple[int, int, int
         config = AutoConfig.from_pretrained(model)
         network = AutoModel.from_pretrained(model) if published else AutoModel.from_config(config)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        msg = f"cannot get hf:{model}: {reason}. Check the name and the network, or give a folder"
+        msg = f"cannot get hf:{model}: {first_line(error)}. Check the name and the network, or give a folder"
         raise BankValueError(msg) from error
     channels = _channels_of(config)
     if channels != image_shape[0]:
@@ -52,36 +50,29 @@ def build_hugging_face(model: str, *, dim: int, image_shape: tuple[int, int, int
             f"{describe_channels(image_shape[0])}: convert the images or choose another encoder"
         )
         raise BankValueError(msg)
-    return HuggingFaceEncoder(network, NormalizedImages(*_scale_of(model), channels=channels), dim, image_shape)
+    pooled = PooledFeatures(network)
+    features = embed_blank(pooled, f"hf:{model}", image_shape)
+    normalize = NormalizedImages(*_scale_of(model), channels=channels)
+    return nn.Sequential(normalize, pooled, nn.Linear(features.shape[1], dim))
 
 
-class HuggingFaceEncoder(nn.Module):
-    """Pooled features of a vision model (of CLIP-like models, the image features), then a linear layer."""
+class PooledFeatures(nn.Module):
+    """One vector an image: what a vision model pools, or the mean of its tokens; of CLIP, the image features."""
 
-    def __init__(self, network: Any, normalize: nn.Module, dim: int, image_shape: tuple[int, int, int]) -> None:
+    def __init__(self, network: Any) -> None:
         super().__init__()
-        self.channels = image_shape[0]
         self.network = network
-        self.normalize = normalize
-        with evaluation_mode(network), torch.no_grad():
-            features = self._features(torch.zeros(1, *image_shape)).shape[1]
-        self.head = nn.Linear(features, dim)
 
-    def forward(self, images: Float[Tensor, " *image"]) -> Float[Tensor, "batch dim"]:
-        """Embed images; the embeddings are not normalised."""
-        check_channels(images, self.channels, "the Hugging Face model")
-        return self.head(self._features(self.normalize(images)))
-
-    def _features(self, images: Tensor) -> Tensor:
+    def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch features"]:
+        """Embed images that are scaled as the network expects."""
         if hasattr(self.network, "get_image_features"):
-            output = self.network.get_image_features(pixel_values=images)
-            output = output if isinstance(output, Tensor) else output.pooler_output
-        else:
-            found = self.network(pixel_values=images)
-            output = getattr(found, "pooler_output", None)
-            if output is None:
-                output = found.last_hidden_state.mean(dim=1)
-        return output.flatten(1)
+            features = self.network.get_image_features(pixel_values=images)
+            return features if isinstance(features, Tensor) else features.pooler_output
+        output = self.network(pixel_values=images)
+        if getattr(output, "pooler_output", None) is not None:
+            # Convolutional networks keep height and width of 1.
+            return output.pooler_output.flatten(1)
+        return output.last_hidden_state.mean(dim=1)
 
 
 def _channels_of(config: Any) -> int:

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from torchbank.encoders._channels import check_channels
+
 __all__ = ["NormalizedImages"]
 
 
@@ -16,6 +18,9 @@ class NormalizedImages(nn.Module):
         mean: One value a channel. For grey images, give one or the three of colour, which are averaged.
         std: As many.
         channels: Channels of the images.
+
+    Raises:
+        BankValueError: `forward` is given images with another number of channels.
     """
 
     mean: Tensor
@@ -30,8 +35,8 @@ class NormalizedImages(nn.Module):
             # Part of the model's name, not of what it learns: kept out of saved weights.
             self.register_buffer(name, values.view(-1, 1, 1), persistent=False)
 
-    def forward(
-        self, images: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch channels height width"]:
+    def forward(self, images: Float[Tensor, " *image"]) -> Float[Tensor, "batch channels height width"]:
         """Scale images."""
+        # A grey image would silently become a colour one by broadcasting.
+        check_channels(images, len(self.mean), "the encoder")
         return (images - self.mean) / self.std

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from torchbank.encoders._blank_image import first_line
 from torchbank.encoders._normalized_images import NormalizedImages
 from torchbank.errors import BankKeyError, BankValueError
 
@@ -39,8 +40,7 @@ def build_timm(model: str, *, dim: int, image_shape: tuple[int, int, int], publi
     try:
         network = timm.create_model(model, pretrained=published, num_classes=dim, in_chans=channels)
     except (OSError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        msg = f"cannot get timm:{model}: {reason}. Check the network, or give the weights as a file"
+        msg = f"cannot get timm:{model}: {first_line(error)}. Check the network, or give the weights as a file"
         raise BankValueError(msg) from error
     scale = timm.data.resolve_model_data_config(network)
     return nn.Sequential(NormalizedImages(scale["mean"], scale["std"], channels=channels), network)
