@@ -25,7 +25,7 @@ def test_timm__takes_its_own_weights_and_any_channels(tmp_path, channels):
 
 def test_timm__refuses_an_unknown_model():
     pytest.importorskip("timm")
-    with pytest.raises(BankKeyError, match="timm has no model 'resnet19'; expected one of timm.list_models"):
+    with pytest.raises(BankKeyError, match=r"timm has no model 'resnet19'; expected one of timm.list_models"):
         build("timm:resnet19", dim=16, image_shape=(3, 32, 32))
 
 
