@@ -11,7 +11,15 @@ from torch import Tensor, nn
 
 from torchbank.banks import _loading
 from torchbank.banks._admission import Admitted, admit_batch, admit_on_cpu
-from torchbank.banks._doors import METRICS, check_below, check_embeddings, check_int64, check_size, check_step
+from torchbank.banks._doors import (
+    METRICS,
+    check_below,
+    check_embeddings,
+    check_handles,
+    check_int64,
+    check_size,
+    check_step,
+)
 from torchbank.banks._reading import Reading, Table
 from torchbank.banks._replacement import Replacement
 from torchbank.banks._schema import FieldDeclaration, Schema, parse_fields
@@ -178,23 +186,19 @@ class Bank(Reading, nn.Module, ABC):
             BankValueError: On the CPU, a slot is ``capacity`` or more (elsewhere it counts as not valid).
         """
         check_int64("slots", slots)
-        if slots.device.type == "cpu" and not torch.compiler.is_compiling() and slots.numel() > 0:
-            check_below("slots", slots, self.capacity)
+        check_below("slots", slots, self.capacity)
         inside = (slots >= 0) & (slots < self.capacity)
         found = self._slots_view().rows(slots.clamp(0, self.capacity - 1))
-        valid = found.valid & inside
-        return BankView(
-            _where_valid(valid, found.embeddings),
-            {name: _where_valid(valid, column) for name, column in found.fields.items()},
-            _where_valid(valid, found.steps),
-            valid,
-        )
+        return found._replace(valid=found.valid & inside).blanked()
 
     def age(self, step: int | Tensor | None = None) -> Int64[Tensor, " rows"]:
         """How many steps ago each row of `view` was written.
 
         Args:
             step: Now; None is the latest stamp, so that the newest rows have age 0.
+
+        Returns:
+            One age for each row of `view`; without meaning where that is not valid.
         """
         return (self.clock if step is None else step) - self.view().steps
 
@@ -311,14 +315,8 @@ class Bank(Reading, nn.Module, ABC):
             BankTypeError: A tensor is of the wrong dtype.
         """
         check_embeddings(embeddings, self.dim, self.device)
-        for word, given in (("slots", slots), ("generations", generations)):
-            check_int64(word, given)
-            if given.shape != embeddings.shape[:1]:
-                msg = f"{word} has shape {tuple(given.shape)}; expected {tuple(embeddings.shape[:1])}, one for each row"
-                raise BankValueError(msg)
+        check_handles(slots, generations, embeddings.shape[0], self.capacity)
         check_step(step)
-        if slots.is_cpu and slots.numel() > 0 and not torch.compiler.is_compiling():
-            check_below("slots", slots, self.capacity)
         stamp = self._stamp(self.clock if step is None else step)
         cosine, strict = self.metric == "cosine", embeddings.is_cpu
         admitted = admit_batch(
@@ -401,7 +399,3 @@ class Bank(Reading, nn.Module, ABC):
         if self.schema.fields:
             shown["fields"] = list(self.schema.fields)
         return ", ".join(f"{name}={value!r}" for name, value in {**shown, **self.options()}.items())
-
-
-def _where_valid(valid: Tensor, values: Tensor) -> Tensor:
-    return values.masked_fill(~valid.view(*valid.shape, *[1] * (values.ndim - valid.ndim)), 0)

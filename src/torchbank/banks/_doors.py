@@ -68,10 +68,21 @@ def check_int64(what: str, values: Tensor) -> None:
 
 
 def check_below(what: str, slots: Tensor, capacity: int) -> None:
-    """Raise if a slot is ``capacity`` or more; reads the slots."""
-    if slots.max() >= capacity:
+    """Raise if a slot is ``capacity`` or more, where reading it neither waits for a device nor breaks a graph."""
+    readable = slots.is_cpu and not torch.compiler.is_compiling() and slots.numel() > 0
+    if readable and slots.max() >= capacity:
         msg = f"{what} holds {int(slots.max())}; expected less than the capacity, {capacity}"
         raise BankValueError(msg)
+
+
+def check_handles(slots: Tensor, generations: Tensor, rows: int, capacity: int) -> None:
+    """Raise unless both are int64, one a row, and the slots exist, where that can be read."""
+    for word, given in (("slots", slots), ("generations", generations)):
+        check_int64(word, given)
+        if given.shape != (rows,):
+            msg = f"{word} has shape {tuple(given.shape)}; expected ({rows},), one for each row of embeddings"
+            raise BankValueError(msg)
+    check_below("slots", slots, capacity)
 
 
 def listed(names: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from torchbank.errors import BankKeyError, BankTypeError, BankValueError
 
 ROW_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 # Arguments of push, which a field may not shadow.
-RESERVED = ("embeddings", "step", "check", "keys")
+RESERVED = ("self", "embeddings", "step", "check", "keys")
 
 FieldDeclaration = torch.dtype | tuple[torch.dtype, tuple[int, ...]]
 """``torch.int64``, or ``(torch.float32, (4,))`` for a field with a shape per row."""
@@ -67,12 +67,11 @@ class Schema:
             self._check_names(given, inputs)
         batch = embeddings.shape[0]
         columns = {name: _column(name, given[name], field, batch, device) for name, field in self.fields.items()}
-        for name in inputs:
-            columns[name] = _input(name, given[name], batch, device)
+        columns.update({name: _input(name, given[name], batch, device) for name in inputs if name not in columns})
         return columns
 
     def _check_names(self, given: Mapping[str, Tensor], inputs: tuple[str, ...]) -> None:
-        expected = (*self.fields, *inputs)
+        expected = tuple(dict.fromkeys((*self.fields, *inputs)))
         missing = [name for name in expected if name not in given]
         if missing:
             msg = f"push needs {listed(missing)} as well; this bank takes {listed(expected)} with every push"

@@ -36,3 +36,16 @@ class BankView(NamedTuple):
             self.steps[index],
             self.valid[index],
         )
+
+    def blanked(self) -> "BankView":
+        """A copy that is 0 wherever it is not valid."""
+        return BankView(
+            _blank(self.embeddings, self.valid),
+            {name: _blank(column, self.valid) for name, column in self.fields.items()},
+            _blank(self.steps, self.valid),
+            self.valid,
+        )
+
+
+def _blank(values: Tensor, valid: Tensor) -> Tensor:
+    return values.masked_fill(~valid.view(*valid.shape, *[1] * (values.ndim - valid.ndim)), 0)
