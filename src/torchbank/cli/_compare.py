@@ -6,9 +6,8 @@ from typing import Annotated, Generic, TypeVar
 
 import tyro
 
-from torchbank.cli._arguments import for_method, parse
 from torchbank.cli._compare_runs import Plan, compare_runs
-from torchbank.cli._config import RunConfig
+from torchbank.cli._config import RunConfig, parse_with_config
 from torchbank.cli._progress import progress_bar
 from torchbank.cli._tables import print_comparison, print_paths
 from torchbank.cli._train import method_and_rest
@@ -50,10 +49,8 @@ class _Arguments(Generic[Method]):
 def run(words: Sequence[str]) -> None:
     """Parse and compare."""
     name, rest = method_and_rest("compare", words)
-    default = _Arguments(RunConfig.default(name))
-    target = for_method(_Arguments, type(default.config.method))
-    description = _DESCRIPTION.format(name=name)
-    arguments = parse(target, rest, prog=f"torchbank compare {name}", description=description, default=default)
+    prog, description = f"torchbank compare {name}", _DESCRIPTION.format(name=name)
+    arguments = parse_with_config(_Arguments, name, rest, prog=prog, description=description)
     path = arguments.run or f"runs/compare-{name}-{arguments.config.data.data}"
     plan = Plan(arguments.config, arguments.seeds, arguments.batch_sizes, arguments.without, arguments.with_memory)
     comparison, picture = compare_runs(plan, path, progress_bar=progress_bar, resume=arguments.resume)

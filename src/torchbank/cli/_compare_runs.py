@@ -39,7 +39,7 @@ class Plan:
         Raises:
             BankError: A setting is unknown, or a batch size does not fit.
         """
-        shared = self.config.resolved()
+        shared = self.config
         for size in self.batch_sizes or (shared.training.batch_size,):
             for seed in self.seeds:
                 for memory, settings in (("without", self.without), ("with", self.with_memory)):
@@ -50,7 +50,7 @@ class Plan:
     def as_json(self) -> dict[str, object]:
         """The plan as nested plain values."""
         return {
-            "config": self.config.resolved().as_json(),
+            "config": self.config.as_json(),
             "seeds": list(self.seeds),
             "batch_sizes": list(self.batch_sizes),
             "without": list(self.without),

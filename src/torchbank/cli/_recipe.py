@@ -34,7 +34,6 @@ def train_run(
     Raises:
         BankError: The configuration cannot run, or the folder exists or does not fit.
     """
-    config = config.resolved()
     # Whatever can fail early does so before the folder is made.
     folder = RunFolder(Path(path))
     if resume:

@@ -1,14 +1,14 @@
 """`torchbank train METHOD`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Generic, TypeVar
 
 import tyro
 
 from torchbank.cli._arguments import for_method, parse
-from torchbank.cli._config import RunConfig
+from torchbank.cli._config import RunConfig, parse_with_config
 from torchbank.cli._errors import UsageError
 from torchbank.cli._progress import progress_bar
 from torchbank.cli._recipe import train_run
@@ -45,14 +45,12 @@ def run(words: Sequence[str]) -> None:
     """Parse and train."""
     name, rest = method_and_rest("train", words)
     prog, description = f"torchbank train {name}", _DESCRIPTION.format(name=name)
-    default = _Arguments(RunConfig.default(name))
-    target = for_method(_Arguments, type(default.config.method))
-    arguments = parse(target, rest, prog=prog, description=description, default=default)
+    arguments = parse_with_config(_Arguments, name, rest, prog=prog, description=description)
     if arguments.resume:
         # What the folder says is the default now, so that only the folder must be named again.
         saved = RunConfig.from_json(RunFolder.open(_folder_of(arguments)).read_config())
-        default = replace(default, config=saved)
-        arguments = parse(target, rest, prog=prog, description=description, default=default)
+        target = for_method(_Arguments, type(saved.method))
+        arguments = parse(target, rest, prog=prog, description=description, default=_Arguments(saved))
     path = _folder_of(arguments)
     with progress_bar(f"{name}, seed {arguments.config.training.seed}") as move:
         summary = train_run(arguments.config, path, resume=arguments.resume, on_progress=move)
