@@ -77,6 +77,7 @@ def test_retrieval__breaks_heavy_ties_by_index(n, classes, dim, seed):
 def test_retrieval__is_the_same_in_any_block_size(monkeypatch, budget):
     monkeypatch.setattr("torchbank.evaluation._retrieval.BLOCK_SCORES", budget)
     monkeypatch.setattr(_ranking, "BLOCK_SCORES", budget)
+    monkeypatch.setattr("torchbank.evaluation._average_precision.BLOCK_SCORES", budget)
     assert_equals_slow(signs(120, 4, seed=3), random_labels(120, 15, seed=4))
 
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from torchbank.evaluation._ranking import scores_of_others
+from torchbank.evaluation._ranking import BLOCK_SCORES, scores_of_others
 
 __all__ = ["average_precision"]
 
@@ -27,7 +27,9 @@ def average_precision(
         relevant: Row numbers for each query, in ascending order, padded with -1 at the end; one at least.
     """
     given = relevant >= 0
-    ranks = _ranks(scores_of_others(rows, queries), relevant.clamp(min=0), given)
+    size = max(1, BLOCK_SCORES // len(rows))
+    parts = zip(queries.split(size), relevant.clamp(min=0).split(size), given.split(size), strict=True)
+    ranks = torch.cat([_ranks(scores_of_others(rows, part), wanted, real) for part, wanted, real in parts])
     # Padding goes last and adds nothing.
     ranks = ranks.to(torch.float64).masked_fill(~given, torch.inf).sort(dim=1).values
     places = torch.arange(1, ranks.shape[1] + 1, device=ranks.device)

@@ -84,7 +84,7 @@ def retrieval(embeddings: Tensor, labels: Tensor, *, ks: Sequence[int] = (1, 10,
         msg = f"no class has two of the {len(rows)} rows, so nothing can be retrieved; expected several rows a class"
         raise BankValueError(msg)
     totals = torch.zeros(len(ks) + 3, dtype=torch.float64, device=rows.device)
-    for block in classes.query_blocks():
+    for block in classes.query_blocks(max((*ks, 1))):
         totals += torch.stack(_score_block(rows, labels, classes, block, ks)).sum(dim=1)
     *recall, map_at_r, r_precision, mean_average_precision = (totals / queries).tolist()
     return RetrievalScores(
@@ -149,14 +149,17 @@ class _Classes:
         self._starts = sizes.cumsum(0) - sizes
         self.relevant = sizes[self._class_of] - 1
 
-    def query_blocks(self) -> Iterator[Int64[Tensor, " batch"]]:
-        """Every row that has something to find, the largest classes first, so that a block pads little."""
-        n = len(self.relevant)
+    def query_blocks(self, places: int) -> Iterator[Int64[Tensor, " batch"]]:
+        """Every row that has something to find, the largest classes first, so that a block pads little.
+
+        Args:
+            places: How many places of its list a query needs at least.
+        """
         order = self.relevant.argsort(descending=True, stable=True)
         order = order[: int((self.relevant > 0).sum())]
         while len(order):
-            # Beside n scores, a query takes about ten numbers for each relevant row.
-            size = max(1, BLOCK_SCORES // (n + 10 * int(self.relevant[order[0]])))
+            # `nearest` is quick for batches of some hundred; a query takes about ten numbers for each of its places.
+            size = max(1, min(512, BLOCK_SCORES // (10 * max(places, int(self.relevant[order[0]])))))
             yield order[:size]
             order = order[size:]
 
@@ -181,7 +184,7 @@ def _score_block(
 ) -> list[Float[Tensor, " batch"]]:
     """Score each query of a block: R@K for each k, MAP@R, R-precision, average precision."""
     relevant = classes.relevant[queries]
-    found = nearest_others(rows, queries, max(*ks, int(relevant.max()), 1))
+    found = nearest_others(rows, queries, max((*ks, int(relevant.max()))))
     hits = (labels[found] == labels[queries][:, None]) & (found >= 0)
     rank = torch.arange(1, hits.shape[1] + 1, device=hits.device)
     hits_to_r = hits & (rank <= relevant[:, None])
