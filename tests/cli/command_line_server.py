@@ -9,16 +9,14 @@ import json
 import os
 import sys
 import tempfile
+from typing import NoReturn
 
 from torchbank.cli import main
 
 # What the command imports when it needs it; imported here, each child has it already.
 _ON_DEMAND = (
-    "accelerate",
-    "kornia.augmentation",
-    "matplotlib.figure",
-    "torch.utils.tensorboard",
-    "torchbank.cli._demo",
+    *("accelerate", "kornia.augmentation", "matplotlib.figure", "rich.table", "torch.utils.tensorboard", "tyro"),
+    *(f"torchbank.cli._{verb}" for verb in ("compare", "demo", "evaluate", "inspect", "train")),
 )
 
 
@@ -28,13 +26,20 @@ def run(words: list[str]) -> dict:
         if child == 0:
             os.dup2(out.fileno(), 1)
             os.dup2(err.fileno(), 2)
-            sys.exit(main(words))
+            _end(main(words))
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         texts = []
         for file in (out, err):
             file.seek(0)
             texts.append(file.read().decode())
     return {"code": code, "out": texts[0], "err": texts[1]}
+
+
+def _end(code: int) -> NoReturn:
+    """Leave without the second that tidying up torch takes."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":
