@@ -16,7 +16,7 @@ from torchbank.training import RunFolder
 
 
 def _kill_when(due: Callable[[], bool], folder: Path, mode: str) -> None:
-    command = [sys.executable, tiny_run.__file__, str(folder), mode]
+    command = [sys.executable, tiny_run.__file__, str(folder), "longer", mode]
     with subprocess.Popen(command, env={**os.environ, "PYTHONWARNINGS": "error"}) as process:
         while not due() and process.poll() is None:
             time.sleep(0.001)

@@ -1,6 +1,7 @@
 """A run of a few seconds: small images, a small network, every part of the loop in use.
 
-Run as a script it trains in a process of its own, to be killed: ``python tiny_run.py FOLDER new|resume ...``.
+Run as a script it trains in a process of its own, to be killed:
+``python tiny_run.py FOLDER tiny|longer new|resume ...``.
 """
 
 import sys
@@ -79,5 +80,6 @@ def _tensors_of_checkpoint(folder: RunFolder) -> dict[str, torch.Tensor]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for mode in sys.argv[2:]:
-        train(Path(sys.argv[1]), LONGER, resume=mode == "resume")
+    path, length, *modes = sys.argv[1:]
+    for mode in modes:
+        train(Path(path), TINY if length == "tiny" else LONGER, resume=mode == "resume")
