@@ -91,16 +91,16 @@ def test_pair_sum__float64_truth(batch: int, rows: int, dim: int, kind: str) -> 
         assert (given.count - truth.count).abs().max() <= 2
 
 
-@pytest.mark.parametrize("metric", ["dot", "euclidean"])
+@pytest.mark.parametrize(("metric", "impl"), [("dot", "auto"), ("dot", "blocked"), ("euclidean", "blocked")])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("batch", "rows", "dim"), SHAPES)
-def test_nearest__float64_truth(batch: int, rows: int, dim: int, kind: str, metric: str) -> None:
+def test_nearest__float64_truth(batch: int, rows: int, dim: int, kind: str, metric: str, impl: str) -> None:
     queries, selection = unit(batch, dim, 0), selections(batch, rows)[kind]
     for dtype in DTYPES:
         bank = unit(rows, dim, 1).to(dtype)
         for k in (1, 10, 60):
             truth = nearest(queries.double(), bank.double(), k, metric=metric, selection=selection, impl="reference")
-            given = nearest(queries, bank, k, metric=metric, selection=selection)
+            given = nearest(queries, bank, k, metric=metric, selection=selection, impl=impl)
             assert torch.equal(given.valid, truth.valid)
             assert torch.equal(given.slots == -1, ~given.valid)
             torch.testing.assert_close(given.scores.double(), truth.scores, atol=2e-6, rtol=1e-5)
@@ -141,8 +141,9 @@ def test_gradients__per_row_and_scale(impl: str) -> None:
     torch.testing.assert_close(gradients(impl), gradients("reference"))
 
 
+@pytest.mark.parametrize("impl", ["auto", "blocked"])
 @pytest.mark.parametrize("bank", ["random", "clustered", "duplicated", "all_equal", "one_huge", "denormal"])
-def test_nearest__adversarial_banks(bank: str) -> None:
+def test_nearest__adversarial_banks(bank: str, impl: str) -> None:
     generator = torch.Generator().manual_seed(3)
     rows = torch.randn(4000, 24, generator=generator)
     if bank == "clustered":
@@ -157,7 +158,7 @@ def test_nearest__adversarial_banks(bank: str) -> None:
         rows *= 1e-39
     queries = torch.randn(9, 24, generator=generator)
     truth = nearest(queries.double(), rows.double(), 12, impl="reference")
-    given = nearest(queries, rows, 12)
+    given = nearest(queries, rows, 12, impl=impl)
     # The same scores in the same places is the same neighbours, except among ties.
     chosen = (queries.double()[:, None] * rows.double()[given.slots]).sum(dim=2)
     torch.testing.assert_close(chosen, truth.scores, rtol=1e-6, atol=float(truth.scores.abs().max()) * 1e-7)

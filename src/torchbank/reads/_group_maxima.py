@@ -15,12 +15,13 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from torchbank.reads._reference import compute_dtype
 from torchbank.reads._selection import Clause, Selection
 from torchbank.reads._stream import block_rows, stream
 
 # Group maxima kept before they are ranked (4 MB in float32): groups of 131,072 rows at batch 256, k 10.
 _MAXIMA = 1 << 20
+# Scores that are written and ranked whole (16 MB in float32): below this, groups cost more than they save.
+WHOLE = 1 << 22
 # Values gathered at a time when groups are scored again (8 MB in float32).
 _GATHERED = 1 << 21
 # Inner products rank Euclidean neighbours up to rounding, so that many more groups are scored again.
@@ -40,7 +41,6 @@ def nearest_blocked(
     queries: Float[Tensor, "batch dim"], rows: Float[Tensor, "rows dim"], k: int, metric: str, selection: Selection
 ) -> tuple[Tensor, Tensor]:
     """Scores (batch, k) and slots (batch, k); -inf and -1 where there are fewer than k rows."""
-    queries = queries.to(compute_dtype(queries))
     scores = queries.new_full((queries.shape[0], k), -torch.inf)
     slots = torch.full(scores.shape, -1, dtype=torch.int64, device=scores.device)
     if not queries.shape[0] or not rows.shape[0]:
@@ -52,6 +52,21 @@ def nearest_blocked(
         scores = merged.values
         slots = torch.cat([slots, again_slots], dim=1).gather(1, merged.indices)
     return scores, slots.masked_fill(scores == -torch.inf, -1)
+
+
+def nearest_of_few(
+    queries: Float[Tensor, "batch dim"], rows: Float[Tensor, "rows dim"], k: int, selection: Selection
+) -> tuple[Tensor, Tensor]:
+    """Rank all scores: for a small batch or a small bank."""
+    scores = queries.new_full((len(queries), max(k, len(rows))), -torch.inf)
+    # In one product where no row needs converting: a batch of 1 is bound by reading the bank.
+    for block in stream(queries, rows, selection, size=len(rows) if rows.dtype == queries.dtype else None):
+        if block.bias is not None:
+            block.scores.add_(block.bias)
+        block.leave_out(-torch.inf, block.scores)
+        scores[:, block.slots] = block.scores
+    best = scores.topk(k, dim=1)
+    return best.values, best.indices.masked_fill(best.values == -torch.inf, -1)
 
 
 def _super_blocks(

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from torchbank.errors import BankValueError, check_choice
 from torchbank.reads._doors import Impl, check_tensors, without_autocast
-from torchbank.reads._group_maxima import nearest_blocked
+from torchbank.reads._group_maxima import WHOLE, nearest_blocked, nearest_of_few
 from torchbank.reads._reference import compute_dtype, nearest_reference
 from torchbank.reads._results import Neighbors
 from torchbank.reads._selection import SCHEMA, FlatSelection, Selection, real_rows
@@ -34,7 +34,8 @@ def nearest(
             larger is nearer in both. Distances come from differences, not from inner products, so a large
             common offset does no harm.
         selection: Which rows a query sees; its bias is added to the score.
-        impl: ``"reference"`` builds the scores; ``"blocked"`` streams; ``"auto"`` is the fastest.
+        impl: ``"reference"`` builds the scores; ``"blocked"`` streams; ``"auto"`` is the fastest: it streams
+            where the scores would take more than 16 MB.
 
     Returns:
         `Neighbors` of ``scores``, ``slots`` (row indices) and ``valid``, each (batch, k). No gradient.
@@ -63,14 +64,14 @@ def nearest(
         with without_autocast(queries), torch.no_grad():
             return nearest_reference(queries, rows, k, metric, selection)
     scores, slots = torch.ops.torchbank.nearest(
-        queries.detach(), rows.detach(), k, metric, *selection.flat().arguments()
+        queries.detach(), rows.detach(), k, metric, impl, *selection.flat().arguments()
     )
     return Neighbors(scores, slots, slots >= 0)
 
 
 torch.library.define(
     "torchbank::nearest",
-    f"(Tensor queries, Tensor rows, int k, str metric, {SCHEMA}) -> (Tensor scores, Tensor slots)",
+    f"(Tensor queries, Tensor rows, int k, str metric, str impl, {SCHEMA}) -> (Tensor scores, Tensor slots)",
 )
 
 
@@ -80,10 +81,14 @@ def _nearest(
     rows: Tensor,
     k: int,
     metric: str,
+    impl: str,
     *flat: Any,
 ) -> tuple[Tensor, Tensor]:
     with without_autocast(queries):
         rows, selection = real_rows(rows, FlatSelection(*flat).selection())
+        queries = queries.to(compute_dtype(queries))
+        if impl == "auto" and metric == "dot" and len(queries) * len(rows) <= WHOLE:
+            return nearest_of_few(queries, rows, k, selection)
         return nearest_blocked(queries, rows, k, metric, selection)
 
 
