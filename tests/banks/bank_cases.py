@@ -6,7 +6,7 @@ from hypothesis import settings
 from torchbank.banks._admission import Admitted, admit
 
 # Files are forced to the disk at each save, which bounds how many steps are worth their time.
-MACHINE = settings(max_examples=40, stateful_step_count=30)
+MACHINE = settings(max_examples=25, stateful_step_count=30)
 
 FIELDS = {"label": torch.int64, "box": (torch.float32, (2,))}
 

@@ -103,15 +103,17 @@ def test_push__compiles_to_one_graph_a_family(kind):
 
 # The reservoir's products wrap around, and the rule copies counters that the push changes.
 @needs_compiler
-@pytest.mark.parametrize("kind", ["ring", "reservoir", "rule"])
+@pytest.mark.parametrize("kind", ["reservoir", "rule"])
 def test_push__generated_code_writes_the_same_bits(kind):
     bank, expected = MAKERS[kind](), MAKERS[kind]()
     graph, counter = compiled(lambda *batch: push(bank, *batch), "inductor")
     for embeddings, labels in batches(40):
         # Sizes 0 and 1 would each be compiled on their own.
         if len(embeddings) > 1:
+            for tensor in (embeddings, labels):
+                torch._dynamo.mark_dynamic(tensor, 0)
             assert torch.equal(graph(embeddings, labels), push(expected, embeddings, labels))
-    assert counter.frame_count <= 2
+    assert counter.frame_count == 1
     assert_same_state(bank, expected)
 
 
@@ -136,7 +138,7 @@ def test_push__given_steps_do_not_recompile():
     assert_same_state(bank, expected)
 
 
-@pytest.mark.parametrize(("make", "backend"), [(ring, "aot_eager"), (keyed, "eager"), (reservoir, "eager")])
+@pytest.mark.parametrize(("make", "backend"), [(ring, "aot_eager"), (keyed, "eager")])
 def test_training_step__push_and_reads_in_one_graph(make, backend):
     def step(bank, embeddings, labels):
         selection = {"exclude": {"label": labels}, "max_age": 5, "half_life": 2.0}

@@ -45,8 +45,7 @@ class Bank(Reading, nn.Module, ABC):
         capacity: How many rows the bank holds.
         dim: Length of an embedding.
         replacement: Which slots a batch takes.
-        fields: What is stored beside each embedding: ``{"label": torch.int64}`` or, with a shape per row,
-            ``{"box": (torch.float32, (4,))}``. Every push gives all of them.
+        fields: What is stored beside each embedding, as for `MemoryBank`.
         metric: ``"cosine"`` (rows and queries are L2-normalised), ``"dot"`` or ``"euclidean"`` (``nearest`` only).
         dtype: Of the rows: ``torch.float32``, ``torch.bfloat16`` or ``torch.float16``. Fixed from here on:
             ``.half()`` or ``.to(dtype)`` on a parent module leaves the bank as it is.
@@ -187,9 +186,10 @@ class Bank(Reading, nn.Module, ABC):
         """
         check_int64("slots", slots)
         check_below("slots", slots, self.capacity)
-        inside = (slots >= 0) & (slots < self.capacity)
-        found = self._slots_view().rows(slots.clamp(0, self.capacity - 1))
-        return found._replace(valid=found.valid & inside).blanked()
+        held = slots.clamp(0, self.capacity - 1)
+        valid = (slots == held) & (self.generations[held] > 0)
+        fields = {name: column[held] for name, column in self.fields.items()}
+        return BankView(self.embeddings[held], fields, self.steps[held], valid).blanked()
 
     def age(self, step: int | Tensor | None = None) -> Int64[Tensor, " rows"]:
         """How many steps ago each row of `view` was written.

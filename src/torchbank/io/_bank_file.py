@@ -94,7 +94,11 @@ def _describe(bank: Bank, encoder: str | None, data: str | None) -> dict[str, An
         },
         "steps": [int(steps.min()), int(steps.max())] if len(steps) else None,
         "fingerprints": {"encoder": encoder, "data": data},
-        "versions": {name: _version(name) for name in ("torchbank", "torch", "safetensors")},
+        "versions": {
+            "torchbank": _version("torchbank"),
+            "torch": str(torch.__version__),
+            "safetensors": _version("safetensors"),
+        },
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
