@@ -10,6 +10,7 @@ from torchbank.io import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, which people with any colour vision tell apart.
@@ -80,8 +81,8 @@ def mark_step(axes: "Axes", step: int | None, text: str) -> None:
     )
 
 
-def thousands(axis: object) -> None:
+def thousands(axis: "Axis") -> None:
     """Write ticks as 2,000."""
     from matplotlib.ticker import StrMethodFormatter
 
-    axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))  # pyrefly: ignore[missing-attribute]
+    axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
