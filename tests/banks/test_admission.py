@@ -36,7 +36,7 @@ def test_admit__agrees_with_float64_on_any_scale(rows, dtype, cosine, source):
         found[good], expected[good].to(dtype), rtol=2e-2 if dtype == torch.bfloat16 else 2e-3, atol=1e-6
     )
     if good.all():
-        torch.testing.assert_close(admit_on_cpu(embeddings, dtype, cosine).to(dtype), found, rtol=0, atol=0)
+        torch.testing.assert_close(admit_on_cpu(embeddings, dtype, cosine).compute().to(dtype), found, rtol=0, atol=0)
     else:
         with pytest.raises(BankValueError, match=f"row {int(good.int().argmin())} of embeddings"):
             admit_on_cpu(embeddings, dtype, cosine)
@@ -44,7 +44,7 @@ def test_admit__agrees_with_float64_on_any_scale(rows, dtype, cosine, source):
 
 def test_admit__a_sum_that_overflows_is_no_error():
     embeddings = torch.full((100, 8), 3e38)
-    assert torch.equal(admit_on_cpu(embeddings, torch.float32, cosine=False), embeddings)
+    assert torch.equal(admit_on_cpu(embeddings, torch.float32, cosine=False).compute(), embeddings)
 
 
 def test_admit__names_what_is_wrong():
@@ -58,6 +58,6 @@ def test_admit__names_what_is_wrong():
 def test_admit__empty_batch(cosine):
     for rows in (
         admit(torch.zeros(0, 3), torch.float16, cosine, strict=True)[0],
-        admit_on_cpu(torch.zeros(0, 3), torch.float16, cosine),
+        admit_on_cpu(torch.zeros(0, 3), torch.float16, cosine).compute(),
     ):
         assert rows.shape == (0, 3)

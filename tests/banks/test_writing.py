@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from torchbank.banks._admission import Quotient
 from torchbank.banks._writing import NOT_KEPT, REFUSED, Storage, rewrite_slots, write_run, write_slots
 from torchbank.errors import BankValueError
 
@@ -55,7 +56,9 @@ def test_write_run__is_write_slots_with_consecutive_slots(start, size):
     slots = (start + torch.arange(size)) % CAPACITY
     slots[: max(0, size - CAPACITY)] = NOT_KEPT
     expected = write_slots(*by_slots, rows, columns, slots, torch.tensor(7), False, "rule", True)
-    assert torch.equal(write_run(by_slices, rows, columns, start, 7), expected)
+    assert torch.equal(
+        write_run(by_slices, Quotient(2 * rows, torch.full((size, 1), 2.0)), columns, start, 7), expected
+    )
     for found, wanted in zip(flat(by_slices), flat(by_slots), strict=True):
         assert torch.equal(found, wanted)
 

@@ -46,7 +46,7 @@ def admit_batch(
     if torch.compiler.is_compiling():
         return Admitted(*admit_operator(embeddings, stamp, total, dtype, cosine, strict))
     if embeddings.is_cpu:
-        rows = admit_on_cpu(embeddings, dtype, cosine).to(dtype)
+        rows = admit_on_cpu(embeddings, dtype, cosine).compute().to(dtype)
         return Admitted(rows, torch.ones(rows.shape[:1], dtype=torch.bool), stamp, total)
     return Admitted(*admit(embeddings, dtype, cosine, strict), stamp, total)
 
@@ -75,9 +75,18 @@ def admit(
     return rows, accepted
 
 
-def admit_on_cpu(
-    embeddings: Float[Tensor, "batch dim"], dtype: torch.dtype, cosine: bool
-) -> Float[Tensor, "batch dim"]:
+class Quotient(NamedTuple):
+    """Rows that may be stored, still to be divided by their norms, if any, as they are written."""
+
+    rows: Tensor
+    norms: Tensor | None
+
+    def compute(self) -> Tensor:
+        """The rows, divided."""
+        return self.rows if self.norms is None else self.rows / self.norms
+
+
+def admit_on_cpu(embeddings: Float[Tensor, "batch dim"], dtype: torch.dtype, cosine: bool) -> Quotient:
     """`admit` for the CPU in few operations: one reduction tells that all is well.
 
     The rows may still be in a wider dtype than ``dtype``, which the copy into the bank narrows, or be the
@@ -86,17 +95,18 @@ def admit_on_cpu(
     if cosine:
         wide = embeddings.to(_compute_dtype(embeddings))
         norms = torch.linalg.vector_norm(wide, dim=1, keepdim=True)
-        if len(norms):
-            smallest, largest = (extreme.item() for extreme in norms.aminmax())
-            # Written so that a NaN fails it.
-            if not (smallest > SMALLEST_NORM and largest < LARGEST_NORM):
-                return admit(embeddings, dtype, cosine, strict=True)[0]
-        return wide / norms
-    rows = embeddings.to(dtype)
-    # A sum is finite only if all of its terms are; a sum that overflows is settled by the full check.
-    if not math.isfinite(rows.sum(dtype=torch.float32).item()):
-        return admit(embeddings, dtype, cosine, strict=True)[0]
-    return rows
+        if norms.shape[0] == 0:
+            return Quotient(wide, norms)
+        smallest, largest = norms.aminmax()
+        # A NaN fails the comparison as well.
+        if smallest.item() > SMALLEST_NORM and largest.item() < LARGEST_NORM:
+            return Quotient(wide, norms)
+    else:
+        rows = embeddings.to(dtype)
+        # A sum is finite only if all of its terms are; a sum that overflows is settled by the full check.
+        if math.isfinite(rows.sum(dtype=torch.float32).item()):
+            return Quotient(rows, None)
+    return Quotient(admit(embeddings, dtype, cosine, strict=True)[0], None)
 
 
 def _admit_on_device(

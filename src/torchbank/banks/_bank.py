@@ -24,14 +24,7 @@ from torchbank.banks._reading import Reading, Table
 from torchbank.banks._replacement import Replacement
 from torchbank.banks._schema import FieldDeclaration, Schema, parse_fields
 from torchbank.banks._view import BankView
-from torchbank.banks._writing import (
-    REFUSED,
-    Storage,
-    rewrite_slots,
-    write_operator,
-    write_run,
-    write_slots,
-)
+from torchbank.banks._writing import REFUSED, Storage, rewrite_slots, write_operator, write_run, write_slots
 from torchbank.errors import BankStateError, BankTypeError, BankValueError
 
 
@@ -258,21 +251,21 @@ class Bank(Reading, nn.Module, ABC):
     def _push(
         self, embeddings: Tensor, given: Mapping[str, Tensor], *, step: int | Tensor | None, check: bool
     ) -> Int64[Tensor, " batch"]:
-        columns = self.schema.check_push(embeddings, given, self.embeddings.device, self.replacement.inputs)
+        storage, rule, schema = self._storage(), self.replacement, self.schema
+        columns = schema.check_push(embeddings, given, storage.embeddings.device, rule.inputs)
         check_step(step)
-        now = self.pushes if step is None else step
-        cosine = self.metric == "cosine"
-        start = None
+        embeddings = embeddings.detach()
+        total, pushes, _, _ = storage.counters
+        now = pushes if step is None else step
+        cosine = schema.metric == "cosine"
         if embeddings.is_cpu and not torch.compiler.is_compiling():
-            start = self.replacement.span(self.total, self.capacity)
-        if start is not None:
-            rows = admit_on_cpu(embeddings.detach(), self.schema.dtype, cosine)
-            kept = [columns[name] for name in self.schema.fields]
-            return write_run(self._storage(), rows, kept, start, int(now))
+            start = rule.span(total, schema.capacity)
+            if start is not None:
+                quotient = admit_on_cpu(embeddings, schema.dtype, cosine)
+                return write_run(storage, quotient, [columns[name] for name in schema.fields], start, int(now))
         strict = check or embeddings.is_cpu
-        admitted = admit_batch(
-            embeddings.detach(), self._stamp(now), self.total, dtype=self.schema.dtype, cosine=cosine, strict=strict
-        )
+        stamp = self._stamp(now)
+        admitted = admit_batch(embeddings, stamp, total, dtype=schema.dtype, cosine=cosine, strict=strict)
         return self._place(admitted, columns, strict=strict)
 
     def _place(self, admitted: Admitted, columns: dict[str, Tensor], *, strict: bool) -> Int64[Tensor, " batch"]:

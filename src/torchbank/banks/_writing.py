@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from torchbank.banks._admission import Quotient
 from torchbank.errors import BankValueError
 
 NOT_KEPT = -1
@@ -133,13 +134,13 @@ def write_slots(
 
 
 def write_run(
-    storage: Storage, rows: Float[Tensor, "batch dim"], columns: Sequence[Tensor], start: int, step: int
+    storage: Storage, quotient: Quotient, columns: Sequence[Tensor], start: int, step: int
 ) -> Int64[Tensor, " batch"]:
     """Write one push to consecutive slots on the CPU, by slices: at most two copies for each buffer.
 
     Args:
         storage: The bank's buffers, changed in place.
-        rows: In any dtype that the bank's can hold; the newest ``capacity`` rows are written.
+        quotient: The rows, in any dtype that the bank's can hold; the newest ``capacity`` of them are written.
         columns: The fields of the push, in the order of ``storage.fields``.
         start: The slot of the first row of the batch, were all of them kept.
         step: The stamp of this push.
@@ -147,28 +148,46 @@ def write_run(
     Returns:
         The slot of each row that was written, -1 for the others.
     """
-    embeddings, fields, steps, generations, (total, pushes, clock, _) = storage
-    capacity, batch = steps.shape[0], rows.shape[0]
-    dropped = max(0, batch - capacity)
-    first = (start + dropped) % capacity
-    wrap = min(batch, dropped + capacity - first)
-    for begin, end, slot in ((dropped, wrap, first), (wrap, batch, 0)):
-        if begin == end:
-            continue
-        target = slice(slot, slot + end - begin)
-        embeddings[target].copy_(rows[begin:end])
-        for buffer, column in zip(fields, columns, strict=True):
-            buffer[target].copy_(column[begin:end])
-        steps[target].fill_(step)
-        generations[target].add_(1)
+    capacity, batch = storage.steps.shape[0], quotient.rows.shape[0]
+    if start + batch <= capacity:
+        _write_slice(storage, slice(start, start + batch), quotient.rows, quotient.norms, columns, step)
+    else:
+        dropped = max(0, batch - capacity)
+        first = (start + dropped) % capacity
+        # Rows [begin, end) of the batch go to the slots from `slot` on.
+        wrap = min(batch, dropped + capacity - first)
+        for begin, end, slot in ((dropped, wrap, first), (wrap, batch, 0)):
+            part, norms = slice(begin, end), quotient.norms
+            target = slice(slot, slot + end - begin)
+            part_norms = None if norms is None else norms[part]
+            _write_slice(storage, target, quotient.rows[part], part_norms, [column[part] for column in columns], step)
+    total, pushes, clock, _ = storage.counters
     total.add_(batch)
     pushes.add_(1)
     clock.fill_(step)
     slots = torch.arange(start, start + batch)
     if start + batch > capacity:
         slots.remainder_(capacity)
-        slots[:dropped] = NOT_KEPT
+        slots[: max(0, batch - capacity)] = NOT_KEPT
     return slots
+
+
+def _write_slice(
+    storage: Storage,
+    target: slice,
+    rows: Float[Tensor, "batch dim"],
+    norms: Float[Tensor, "batch 1"] | None,
+    columns: Sequence[Tensor],
+    step: int,
+) -> None:
+    if norms is None:
+        storage.embeddings[target].copy_(rows)
+    else:
+        torch.div(rows, norms, out=storage.embeddings[target])
+    for buffer, column in zip(storage.fields, columns, strict=True):
+        buffer[target].copy_(column)
+    storage.steps[target].fill_(step)
+    storage.generations[target].add_(1)
 
 
 def rewrite_slots(
