@@ -55,7 +55,7 @@ def test_gain__only_over_seeds_of_both_sides():
 
 
 def test_table__batch_sizes_and_sides_in_order():
-    headings, rows = Comparison(RUNS).table(("map_at_r", "bank_bytes"))
+    headings, rows = Comparison(RUNS).table(("map_at_r", "bank_megabytes"))
     assert headings == ["batch", "memory", "MAP@R (%)", "bank (MB)"]
     assert [row[:2] for row in rows] == [["16", "without"], ["16", "with"], ["64", "without"], ["64", "with"]]
     assert [row[3] for row in rows] == ["0.00", "8.00", "0.00", "8.00"]

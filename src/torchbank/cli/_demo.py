@@ -35,7 +35,7 @@ def run(words: Sequence[str]) -> None:
     path = _free_folder(arguments.runs, "demo")
     plan = Plan(config, arguments.seeds)
     comparison, picture = compare_runs(plan, str(path), progress_bar=progress_bar)
-    print_comparison(comparison, ("recall_at_1", "map_at_r", "bank_bytes", "steps_per_second"))
+    print_comparison(comparison, ("recall_at_1", "map_at_r", "bank_megabytes", "steps_per_second"))
     print_paths("pictures", [picture, *sorted(path.glob("*-with-*/plots/*.png"))])
 
 

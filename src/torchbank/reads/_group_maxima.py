@@ -71,35 +71,32 @@ def nearest_of_few(
 
 def _super_blocks(
     queries: Tensor, rows: Tensor, selection: Selection, k: int, metric: str
-) -> Iterator[tuple[Float[Tensor, "batch groups"], Int64[Tensor, "groups members"]]]:
+) -> Iterator[tuple[Float[Tensor, "groups batch"], Int64[Tensor, "groups members"]]]:
     """Yield the group maxima of one run of the bank after another, with the slots of each group (-1: none)."""
-    group = _group_rows(k)
+    batch, group = len(queries), _group_rows(k)
     size = _block_size(queries, rows, group)
     groups = size // group
-    blocks = min(max(1, _MAXIMA // (queries.shape[0] * groups)), -(-rows.shape[0] // size))
-    maxima = queries.new_empty(queries.shape[0], blocks * groups)
-    slots = torch.full((blocks, size), -1, dtype=torch.int64, device=rows.device)
-    every = torch.arange(rows.shape[0], device=rows.device)
+    blocks = min(max(1, _MAXIMA // (batch * groups)), -(-rows.shape[0] // size))
+    maxima = queries.new_empty(blocks * groups, batch)
     center = _center(rows, queries.dtype) if metric == "euclidean" else None
-    filled = 0
-    for block in stream(queries, rows, selection, size=size, center=center):
+    read: list[slice | Tensor] = []
+    # Scores of one row lie together, so the maximum over the rows of a group runs over whole vectors of queries.
+    for block in stream(queries, rows, selection, size=size, center=center, contiguous="row"):
         scores = block.scores
         if block.bias is not None:
             scores += block.bias
         block.leave_out(-torch.inf, scores)
-        if scores.shape[1] < size:
-            scores = torch.nn.functional.pad(scores, (0, size - scores.shape[1]), value=-torch.inf)
-            slots[filled] = -1
-        slots[filled, : block.rows.shape[0]] = every[block.slots]
-        # A group takes every (groups)-th column, so the maximum runs over whole vectors of columns.
-        here = maxima[:, filled * groups : (filled + 1) * groups]
-        torch.amax(scores.view(len(scores), group, groups), dim=1, out=here)
-        filled += 1
-        if filled == blocks:
-            yield maxima, _members(slots, group)
-            filled = 0
-    if filled:
-        yield maxima[:, : filled * groups], _members(slots[:filled], group)
+        by_row = scores.T
+        if len(by_row) < size:
+            by_row = torch.nn.functional.pad(by_row, (0, 0, 0, size - len(by_row)), value=-torch.inf)
+        here = maxima[len(read) * groups : (len(read) + 1) * groups]
+        torch.amax(by_row.view(groups, group, batch), dim=1, out=here)
+        read.append(block.slots)
+        if len(read) == blocks:
+            yield maxima, _members(read, size, group, rows.device)
+            read = []
+    if read:
+        yield maxima[: len(read) * groups], _members(read, size, group, rows.device)
 
 
 def _group_rows(k: int) -> int:
@@ -112,27 +109,38 @@ def _block_size(queries: Tensor, rows: Tensor, group: int) -> int:
     return min(block_rows(len(queries)) // group, -(-len(rows) // group)) * group
 
 
-def _members(slots: Int64[Tensor, "blocks size"], group: int) -> Int64[Tensor, "groups members"]:
-    return slots.view(len(slots), group, -1).transpose(1, 2).reshape(-1, group)
+def _members(
+    read: list[slice | Tensor], size: int, group: int, device: torch.device
+) -> Int64[Tensor, "groups members"]:
+    """The slots of each group of the blocks that were read; -1 beyond the end of a block."""
+    slots = torch.full((len(read), size), -1, dtype=torch.int64, device=device)
+    for row, block in zip(slots, read, strict=True):
+        if isinstance(block, slice):
+            torch.arange(block.start, block.stop, out=row[: block.stop - block.start])
+        else:
+            row[: len(block)] = block
+    return slots.view(-1, group)
 
 
-def _winners(maxima: Float[Tensor, "batch groups"], bound: Float[Tensor, " batch"], k: int, metric: str) -> Winners:
+def _winners(maxima: Float[Tensor, "groups batch"], bound: Float[Tensor, " batch"], k: int, metric: str) -> Winners:
     """The groups that may hold one of the k best rows: the k best groups whose maximum beats the bound.
 
     ``bound`` is the k-th best score so far. After the first super-block few groups beat it, and finding those
     is cheaper than ranking all; not where counting them would make the host wait for the device.
     """
-    batch, groups = maxima.shape
-    if metric == "dot" and maxima.device.type == "cpu":
-        better = maxima > bound[:, None]
-        counts = better.sum(dim=1)
-        width = int(counts.max())
-        if width <= 2 * k:
-            query, group = better.nonzero(as_tuple=True)
-            first = counts.cumsum(0) - counts
-            return Winners(query, group, torch.arange(len(query)) - first[query], width)
+    groups, batch = maxima.shape
+    if metric == "dot" and maxima.device.type == "cpu" and bool((bound > -torch.inf).all()):
+        better = maxima > bound
+        if int(better.count_nonzero()) <= 2 * k * batch:
+            group, query = better.nonzero(as_tuple=True)
+            query, order = query.sort(stable=True)
+            counts = query.bincount(minlength=batch)
+            width = int(counts.max())
+            if width <= 4 * k:
+                first = counts.cumsum(0) - counts
+                return Winners(query, group[order], torch.arange(len(query)) - first[query], width)
     width = min(k + _EUCLIDEAN_MARGIN * (metric == "euclidean"), groups)
-    best = maxima.topk(width, dim=1).indices
+    best = maxima.T.contiguous().topk(width, dim=1).indices
     place = torch.arange(batch * width, device=maxima.device)
     return Winners(place // width, best.flatten(), place % width, width)
 

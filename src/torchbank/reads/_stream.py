@@ -6,6 +6,7 @@ Each block's scores are computed into one buffer that is reused, so extra memory
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -64,12 +65,14 @@ def stream(
     *,
     size: int | None = None,
     center: Float[Tensor, "1 dim"] | None = None,
+    contiguous: Literal["query", "row"] = "query",
 ) -> Iterator[Block]:
     """Yield the bank block by block with the scores ``queries @ block.T``.
 
     ``queries`` come in the compute dtype; rows of another dtype are converted a block at a time. With
     ``include`` on the CPU only the rows that agree with at least one query are read at all. With ``center`` the
-    scores rank by Euclidean distance instead: ``2 (q - c) . (r - c) - ||r - c||^2``.
+    scores rank by Euclidean distance instead: ``2 (q - c) . (r - c) - ||r - c||^2``. ``contiguous`` says whether
+    the scores of a query or those of a row lie side by side in memory.
     """
     size = block_rows(queries.shape[0]) if size is None else size
     size = max(1, min(size, rows.shape[0]))
@@ -88,7 +91,9 @@ def stream(
         block = rows[slots]
         if converted is not None:
             block = converted[: block.shape[0]].copy_(block)
-        scores = buffer[: queries.shape[0] * block.shape[0]].view(queries.shape[0], block.shape[0])
+        flat = buffer[: len(queries) * len(block)]
+        by_query = contiguous == "query"
+        scores = flat.view(len(queries), len(block)) if by_query else flat.view(len(block), len(queries)).T
         if center is None:
             torch.mm(queries, block.T, out=scores)
         else:

@@ -13,8 +13,8 @@ Summary = dict[str, Any]
 MEASURES: dict[str, tuple[str, Callable[[Summary], float]]] = {
     "recall_at_1": ("R@1 (%)", lambda summary: 100 * summary["scores"]["recall_at_1"]),
     "map_at_r": ("MAP@R (%)", lambda summary: 100 * summary["scores"]["map_at_r"]),
-    "bank_bytes": ("bank (MB)", lambda summary: (summary["bank"] or {"bytes": 0})["bytes"] / 1e6),
-    "activation_bytes": ("activations (MB)", lambda summary: summary["memory"]["activation_bytes"] / 1e6),
+    "bank_megabytes": ("bank (MB)", lambda summary: (summary["bank"] or {"bytes": 0})["bytes"] / 1e6),
+    "activation_megabytes": ("activations (MB)", lambda summary: summary["memory"]["activation_bytes"] / 1e6),
     "milliseconds_per_step": ("ms/step", lambda summary: summary["timing"]["milliseconds_per_step"]),
     "steps_per_second": ("steps/s", lambda summary: summary["timing"]["steps_per_second"]),
 }

@@ -127,8 +127,8 @@ def _bytes(axes: "Axes", comparison: Comparison) -> None:
     for memory in dict.fromkeys(memory for _, memory in comparison.groups):
         sizes = [size for size, side in comparison.groups if side == memory]
         totals = [
-            comparison.measure(size, memory, "activation_bytes").mean
-            + comparison.measure(size, memory, "bank_bytes").mean
+            comparison.measure(size, memory, "activation_megabytes").mean
+            + comparison.measure(size, memory, "bank_megabytes").mean
             for size in sizes
         ]
         style, marker = _LINES[memory]
