@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from .cases import CASES, MEMORY_RUNS, RUNS
-from .measure import ceilings, device_name, extra_megabytes, machine, peak_megabytes, row, take_turns
+from .measure import ceilings, device_name, extra_megabytes, machine, megabytes_beyond, row, take_turns
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = {"faiss-cpu IndexFlatIP": "faiss"}
@@ -56,10 +56,7 @@ def read_memory(case: dict) -> list[dict]:
 def memory_of_one(case: dict, who: str) -> None:
     """In a process of its own: warm up on a small bank, then read the peak over the large one."""
     CASES[case["case"]](case | {"rows": 8192})[who]()()
-    step = CASES[case["case"]](case)[who]()
-    before = peak_megabytes()
-    step()
-    print(peak_megabytes() - before)
+    print(megabytes_beyond(CASES[case["case"]](case)[who]()))
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ reports medians and their ratios. Peak memory is read in a process of its own.
 import json
 import platform
 import re
-import resource
 import statistics
 import subprocess
 import sys
@@ -85,9 +84,17 @@ def ceilings() -> dict[str, float]:
     return {"matmul_gflops": 2 * 2048**3 / product / 1e9, "copy_gbytes": 2 * source.nbytes / copy / 1e9}
 
 
-def peak_megabytes() -> float:
-    """The most memory this process ever held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def megabytes_beyond(step: Step) -> float:
+    """The peak of this process's memory during one call, beyond what it held before (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    before = _status_megabytes("VmRSS")
+    step()
+    return max(0.0, _status_megabytes("VmHWM") - before)
+
+
+def _status_megabytes(name: str) -> float:
+    found = re.search(rf"{name}:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    return int(found[1]) / 1024 if found else float("nan")
 
 
 def extra_megabytes(module: str, case: dict, who: str) -> float:
