@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from torchbank.reads._selection import Clause, Selection, agreement
+from torchbank.reads._staging import Step, staged, take
 
 # A block of scores of this many values fits the second-level cache of two cores beside its rows.
 _SCORES_A_BLOCK = 1 << 19
@@ -50,7 +51,7 @@ class Block:
 
     def values_of(self, row_values: Tensor) -> Tensor:
         """A per-row tensor ``(rows,)`` at this block's columns."""
-        return row_values[self.slots]
+        return take(row_values, self.slots, self.scores.device)
 
 
 def block_rows(batch: int) -> int:
@@ -82,13 +83,7 @@ def stream(
         converted = queries.new_empty(size, rows.shape[1])
     if center is not None:
         queries = queries - center
-    for start in range(0, rows.shape[0], size):
-        run = slice(start, min(start + size, rows.shape[0]))
-        picked = _included_columns(selection.include, run) if selection.include else None
-        if picked is not None and not len(picked):
-            continue
-        slots = run if picked is None else picked + start
-        block = rows[slots]
+    for slots, block in staged(rows, _steps(rows.shape[0], size, selection), size, queries.device):
         if converted is not None:
             block = converted[: block.shape[0]].copy_(block)
         flat = buffer[: len(queries) * len(block)]
@@ -103,11 +98,22 @@ def stream(
         yield Block(block, scores, slots, selection, bias)
 
 
+def _steps(rows: int, size: int, selection: Selection) -> Iterator[Step]:
+    """Runs of ``size`` rows, or of each run the rows that agree with a query."""
+    for start in range(0, rows, size):
+        run = slice(start, min(start + size, rows))
+        picked = _included_columns(selection.include, run) if selection.include else None
+        if picked is None:
+            yield run.stop, run
+        else:
+            yield run.stop, picked + start if len(picked) else None
+
+
 def _on(clause: Clause, slots: slice | Tensor, columns: Tensor | None) -> Clause:
     """A clause restricted to a block, or to some columns of it."""
     if columns is None:
-        return tuple((query, row[slots]) for query, row in clause)
-    return tuple((query, row[slots][columns]) for query, row in clause)
+        return tuple((query, take(row, slots, query.device)) for query, row in clause)
+    return tuple((query, take(row, slots, query.device)[columns]) for query, row in clause)
 
 
 def _columns_that_may_agree(clause: Clause, slots: slice | Tensor) -> Int64[Tensor, " hits"] | None:
@@ -119,7 +125,7 @@ def _columns_that_may_agree(clause: Clause, slots: slice | Tensor) -> Int64[Tens
     query_values, row_values = clause[0]
     if query_values.device.type != "cpu" or not len(query_values):
         return None
-    block = row_values[slots]
+    block = take(row_values, slots, query_values.device)
     known = query_values.to(block.dtype).sort().values if block.dtype == query_values.dtype else None
     if known is None:
         return None
