@@ -1,11 +1,10 @@
 """Exact nearest rows by group maxima.
 
 The k best rows of a query lie in the k groups with the best maxima: a row outside them is beaten by the
-maximum of each. So a block's scores are reduced to the maximum of each group while they are in the cache, the
-groups are ranked, and only the winning groups are scored again. Running winners over super-blocks keep the
-maxima O(batch); a group is read again only if its maximum beats the k-th best score so far.
+maximum of each. So a block's scores are reduced to the maximum of each group while they are in the cache, and the
+best groups so far are kept, O(batch). Only the groups that win in the end are scored again.
 
-Axes: batch (queries), groups, members (rows of a group), pairs (a query and a group to read again).
+Axes: batch (queries), groups, members (rows of a group), width (groups kept for a query).
 """
 
 from collections.abc import Iterator
@@ -18,8 +17,10 @@ from torch import Tensor
 from torchbank.reads._selection import Clause, Selection
 from torchbank.reads._stream import block_rows, stream
 
-# Group maxima kept before they are ranked (4 MB in float32): groups of 131,072 rows at batch 256, k 10.
-_MAXIMA = 1 << 20
+# Up to this many neighbours, groups are large and few maxima wait to be ranked: 4 MB of them in float32, which are
+# the groups of 131,072 rows at batch 256. Beyond, more is ranked at a time: ranking costs more than reading.
+_FEW_NEIGHBORS = 16
+_MAXIMA_FOR_FEW, _MAXIMA = 1 << 20, 1 << 22
 # Scores that are written and ranked whole (16 MB in float32): below this, groups cost more than they save.
 WHOLE = 1 << 22
 # Values gathered at a time when groups are scored again (8 MB in float32).
@@ -28,30 +29,31 @@ _GATHERED = 1 << 21
 _EUCLIDEAN_MARGIN = 8
 
 
-class Winners(NamedTuple):
-    """Groups to score again, a pair each, and where their members go among a query's candidates."""
+class BestGroups(NamedTuple):
+    """The groups with the best maxima so far, for each query.
 
-    query: Int64[Tensor, " pairs"]
-    group: Int64[Tensor, " pairs"]
-    rank: Int64[Tensor, " pairs"]
-    width: int
+    Attributes:
+        maxima: The best score in each group; -inf where there are fewer groups.
+        members: The slots of the rows of each group; -1 where there is none.
+    """
+
+    maxima: Float[Tensor, "batch width"]
+    members: Int64[Tensor, "batch width members"]
 
 
 def nearest_blocked(
     queries: Float[Tensor, "batch dim"], rows: Float[Tensor, "rows dim"], k: int, metric: str, selection: Selection
 ) -> tuple[Tensor, Tensor]:
     """Scores (batch, k) and slots (batch, k); -inf and -1 where there are fewer than k rows."""
-    scores = queries.new_full((queries.shape[0], k), -torch.inf)
-    slots = torch.full(scores.shape, -1, dtype=torch.int64, device=scores.device)
     if not queries.shape[0] or not rows.shape[0]:
-        return scores, slots
-    for maxima, members in _super_blocks(queries, rows, selection, k, metric):
-        winners = _winners(maxima, scores[:, -1], k, metric)
-        again, again_slots = _score_again(queries, rows, selection, metric, members, winners)
-        merged = torch.cat([scores, again], dim=1).topk(k, dim=1)
-        scores = merged.values
-        slots = torch.cat([slots, again_slots], dim=1).gather(1, merged.indices)
-    return scores, slots.masked_fill(scores == -torch.inf, -1)
+        scores = queries.new_full((queries.shape[0], k), -torch.inf)
+        return scores, torch.full(scores.shape, -1, dtype=torch.int64, device=scores.device)
+    width = k + _EUCLIDEAN_MARGIN * (metric == "euclidean")
+    best = _best_groups(queries, rows, selection, width, metric)
+    scores = _score_again(queries, rows, selection, metric, best.members).flatten(1)
+    chosen = scores.topk(k, dim=1)
+    slots = best.members.flatten(1).gather(1, chosen.indices)
+    return chosen.values, slots.masked_fill(chosen.values == -torch.inf, -1)
 
 
 def nearest_of_few(
@@ -69,14 +71,29 @@ def nearest_of_few(
     return best.values, best.indices.masked_fill(best.values == -torch.inf, -1)
 
 
+def _best_groups(queries: Tensor, rows: Tensor, selection: Selection, width: int, metric: str) -> BestGroups:
+    """One pass over the bank: the ``width`` groups with the best maxima."""
+    group = _group_rows(width)
+    maxima = queries.new_full((len(queries), width), -torch.inf)
+    members = torch.full((len(queries), width, group), -1, dtype=torch.int64, device=queries.device)
+    kept = _MAXIMA_FOR_FEW if width <= _FEW_NEIGHBORS else _MAXIMA
+    for found, slots in _super_blocks(queries, rows, selection, group, kept, metric):
+        here = found.T.contiguous().topk(min(width, len(found)), dim=1)
+        merged = torch.cat([maxima, here.values], dim=1).topk(width, dim=1)
+        maxima = merged.values
+        members = torch.cat([members, slots[here.indices]], dim=1)
+        members = members.gather(1, merged.indices[:, :, None].expand(-1, -1, group))
+    return BestGroups(maxima, members)
+
+
 def _super_blocks(
-    queries: Tensor, rows: Tensor, selection: Selection, k: int, metric: str
+    queries: Tensor, rows: Tensor, selection: Selection, group: int, kept: int, metric: str
 ) -> Iterator[tuple[Float[Tensor, "groups batch"], Int64[Tensor, "groups members"]]]:
     """Yield the group maxima of one run of the bank after another, with the slots of each group (-1: none)."""
-    batch, group = len(queries), _group_rows(k)
+    batch = len(queries)
     size = _block_size(queries, rows, group)
     groups = size // group
-    blocks = min(max(1, _MAXIMA // (batch * groups)), -(-rows.shape[0] // size))
+    blocks = min(max(1, kept // (batch * groups)), -(-rows.shape[0] // size))
     maxima = queries.new_empty(blocks * groups, batch)
     center = _center(rows, queries.dtype) if metric == "euclidean" else None
     read: list[slice | Tensor] = []
@@ -99,9 +116,9 @@ def _super_blocks(
         yield maxima[: len(read) * groups], _members(read, size, group, rows.device)
 
 
-def _group_rows(k: int) -> int:
+def _group_rows(width: int) -> int:
     """Rows in a group: large groups rank fast, small ones leave less to score again."""
-    return 32 if k <= 16 else 16 if k <= 48 else 8
+    return 32 if width <= _FEW_NEIGHBORS else 16
 
 
 def _block_size(queries: Tensor, rows: Tensor, group: int) -> int:
@@ -122,29 +139,6 @@ def _members(
     return slots.view(-1, group)
 
 
-def _winners(maxima: Float[Tensor, "groups batch"], bound: Float[Tensor, " batch"], k: int, metric: str) -> Winners:
-    """The groups that may hold one of the k best rows: the k best groups whose maximum beats the bound.
-
-    ``bound`` is the k-th best score so far. After the first super-block few groups beat it, and finding those
-    is cheaper than ranking all; not where counting them would make the host wait for the device.
-    """
-    groups, batch = maxima.shape
-    if metric == "dot" and maxima.device.type == "cpu" and bool((bound > -torch.inf).all()):
-        better = maxima > bound
-        if int(better.count_nonzero()) <= 2 * k * batch:
-            group, query = better.nonzero(as_tuple=True)
-            query, order = query.sort(stable=True)
-            counts = query.bincount(minlength=batch)
-            width = int(counts.max())
-            if width <= 4 * k:
-                first = counts.cumsum(0) - counts
-                return Winners(query, group[order], torch.arange(len(query)) - first[query], width)
-    width = min(k + _EUCLIDEAN_MARGIN * (metric == "euclidean"), groups)
-    best = maxima.T.contiguous().topk(width, dim=1).indices
-    place = torch.arange(batch * width, device=maxima.device)
-    return Winners(place // width, best.flatten(), place % width, width)
-
-
 def _center(rows: Tensor, dtype: torch.dtype) -> Float[Tensor, "1 dim"]:
     """A point amid the rows: distances do not change by it, and rounding no longer grows with the offset."""
     step = max(1, rows.shape[0] // 4096)
@@ -156,28 +150,26 @@ def _score_again(
     rows: Float[Tensor, "rows dim"],
     selection: Selection,
     metric: str,
-    members: Int64[Tensor, "groups members"],
-    winners: Winners,
-) -> tuple[Float[Tensor, "batch candidates"], Int64[Tensor, "batch candidates"]]:
-    """Score each member of the winning groups: a candidate for its query."""
-    size, dim = members.shape[1], rows.shape[1]
-    scores = queries.new_full((len(queries), winners.width, size), -torch.inf)
-    slots = torch.full(scores.shape, -1, dtype=torch.int64, device=scores.device)
-    chunk = min(max(1, _GATHERED // (size * dim)), max(1, len(winners.query)))
+    members: Int64[Tensor, "batch width members"],
+) -> Float[Tensor, "batch width members"]:
+    """Score each member of the groups a query kept."""
+    size, dim = members.shape[2], rows.shape[1]
+    query = torch.arange(len(queries), device=queries.device).repeat_interleave(members.shape[1])
+    scores = queries.new_empty(len(query), size)
+    chunk = max(1, min(_GATHERED // (size * dim), len(query)))
     gathered = rows.new_empty(chunk * size, dim)
-    for start in range(0, len(winners.query), chunk):
-        query, group, rank = (part[start : start + chunk] for part in winners[:3])
-        found = members[group]
+    for start in range(0, len(query), chunk):
+        run = slice(start, start + chunk)
+        found = members.flatten(0, 1)[run]
         there = found.clamp_min(0)
         block = gathered[: there.numel()]
         torch.index_select(rows, 0, there.flatten(), out=block)
-        exact = _exact_scores(queries[query], block.view(*there.shape, dim).to(queries.dtype), metric)
+        exact = _exact_scores(queries[query[run]], block.view(*there.shape, dim).to(queries.dtype), metric)
         if selection.bias is not None:
             exact += selection.bias[there].to(exact.dtype)
-        gone = _left_out(selection, query, there) | (found < 0)
-        scores[query, rank] = exact.masked_fill_(gone, -torch.inf)
-        slots[query, rank] = found
-    return scores.flatten(1), slots.flatten(1)
+        gone = _left_out(selection, query[run], there) | (found < 0)
+        scores[run] = exact.masked_fill_(gone, -torch.inf)
+    return scores.view(members.shape)
 
 
 def _exact_scores(
