@@ -17,7 +17,7 @@ from torchbank.reads._doors import Impl, Precision, as_scale, check_tensors, wit
 from torchbank.reads._first_order import first_order_only, no_gradients
 from torchbank.reads._reference import attend_reference, compute_dtype
 from torchbank.reads._results import Readout
-from torchbank.reads._selection import SCHEMA, FlatSelection, Selection, real_rows
+from torchbank.reads._selection import SCHEMA, FlatSelection, Selection, brought, real_rows
 from torchbank.reads._stream import stream
 
 
@@ -61,13 +61,14 @@ def attend(
         >>> attend(queries, rows, scale=1.0).lse
         tensor([1.7121, 1.7824])
     """
-    check_tensors(queries, rows)
+    check_tensors(queries, rows, selection)
     check_choice("impl", impl, *get_args(Impl))
     check_choice("precision", precision, *get_args(Precision))
     selection = Selection() if selection is None else selection
     selection.check(queries.shape[0], rows.shape[0])
     scale = as_scale(scale, queries)
     if impl == "reference":
+        rows, selection = brought(rows, selection, queries.device)
         with without_autocast(queries):
             return attend_reference(queries, rows, scale, selection)
     lse, readout = torch.ops.torchbank.attend(

@@ -6,13 +6,16 @@ import torch
 from torch import Tensor
 
 from torchbank.errors import BankTypeError, BankValueError
+from torchbank.reads._selection import Selection
 
 Impl = Literal["auto", "reference", "blocked"]
 Precision = Literal["exact", "fast"]
 
 
-def check_tensors(queries: Tensor, rows: Tensor) -> None:
+def check_tensors(queries: Tensor, rows: Tensor, selection: Selection | None = None) -> None:
     """Raise unless ``queries`` (batch, dim) and ``rows`` (rows, dim) fit each other.
+
+    Rows on the host fit queries on any device if the selection says that they are offloaded.
 
     Raises:
         BankTypeError: One of them is not floating.
@@ -28,7 +31,8 @@ def check_tensors(queries: Tensor, rows: Tensor) -> None:
     if queries.shape[1] != rows.shape[1]:
         msg = f"queries have dim {queries.shape[1]} but the rows have dim {rows.shape[1]}; encode both alike"
         raise BankValueError(msg)
-    if queries.device != rows.device:
+    offloaded = selection is not None and selection.offloaded and rows.device.type == "cpu"
+    if queries.device != rows.device and not offloaded:
         msg = f"queries are on {queries.device} but the rows are on {rows.device}; move one of them"
         raise BankValueError(msg)
 

@@ -10,7 +10,7 @@ from torchbank.reads._doors import Impl, check_tensors, without_autocast
 from torchbank.reads._group_maxima import WHOLE, nearest_blocked, nearest_of_few
 from torchbank.reads._reference import compute_dtype, nearest_reference
 from torchbank.reads._results import Neighbors
-from torchbank.reads._selection import SCHEMA, FlatSelection, Selection, real_rows
+from torchbank.reads._selection import SCHEMA, FlatSelection, Selection, brought, real_rows
 
 Metric = Literal["dot", "euclidean"]
 
@@ -52,7 +52,7 @@ def nearest(
         tensor([[0, 2],
                 [1, 2]])
     """
-    check_tensors(queries, rows)
+    check_tensors(queries, rows, selection)
     check_choice("impl", impl, *get_args(Impl))
     check_choice("metric", metric, *get_args(Metric))
     if k < 1:
@@ -61,6 +61,7 @@ def nearest(
     selection = Selection() if selection is None else selection
     selection.check(queries.shape[0], rows.shape[0])
     if impl == "reference":
+        rows, selection = brought(rows, selection, queries.device)
         with without_autocast(queries), torch.no_grad():
             return nearest_reference(queries, rows, k, metric, selection)
     scores, slots = torch.ops.torchbank.nearest(

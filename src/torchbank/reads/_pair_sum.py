@@ -15,7 +15,7 @@ from torchbank.reads._first_order import first_order_only, no_gradients
 from torchbank.reads._pair_function import PairFunction, by_name
 from torchbank.reads._reference import compute_dtype, pair_sum_reference
 from torchbank.reads._results import PairSum
-from torchbank.reads._selection import SCHEMA, FlatSelection, Match, Selection, real_rows
+from torchbank.reads._selection import SCHEMA, FlatSelection, Match, Selection, brought, real_rows
 from torchbank.reads._stream import Block, stream
 
 # Below this share of active rows, gathering them is cheaper than multiplying all.
@@ -60,7 +60,7 @@ def pair_sum(
         >>> pair_sum(queries, rows, SCORE).value
         tensor([1.6000, 1.8000])
     """
-    check_tensors(queries, rows)
+    check_tensors(queries, rows, selection)
     check_choice("impl", impl, *get_args(Impl))
     selection = Selection() if selection is None else selection
     selection.check(queries.shape[0], rows.shape[0])
@@ -71,7 +71,9 @@ def pair_sum(
         )
         raise BankValueError(msg)
     if impl == "reference":
+        rows, selection = brought(rows, selection, queries.device)
         with without_autocast(queries):
+            labels = None if labels is None else (labels[0], labels[1].to(queries.device))
             value, count = pair_sum_reference(queries, rows, f, labels, selection)
     else:
         query_labels, row_labels = (None, None) if labels is None else labels

@@ -4,7 +4,7 @@ Axes: batch (queries), rows (rows of the bank), columns (rows of one block).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -29,12 +29,15 @@ class Selection:
         bias: ``(rows,)`` floating. Added to the scaled score by `attend`, to the score by `nearest`;
             `pair_sum` weighs a row by ``exp(bias)``. -inf removes the row.
         count: 0-d int64. Only the first ``count`` rows are real.
+        offloaded: The rows, and the row values of clauses, may lie in host memory; they are copied to the
+            queries' device a block at a time.
     """
 
     exclude: tuple[Clause, ...] = ()
     include: tuple[Clause, ...] = ()
     bias: Tensor | None = None
     count: Tensor | None = None
+    offloaded: bool = False
 
     def check(self, batch: int, rows: int) -> None:
         """Raise unless every tensor fits ``batch`` queries and ``rows`` rows.
@@ -65,12 +68,14 @@ class Selection:
             self.bias,
             *_flatten(self.exclude),
             *_flatten(self.include),
+            self.offloaded,
         )
 
 
 SCHEMA = (
     "Tensor? count, Tensor? bias, Tensor[] exclude_queries, Tensor[] exclude_rows, int[] exclude_sizes, "
-    "Tensor[] include_queries, Tensor[] include_rows, int[] include_sizes"
+    "Tensor[] include_queries, Tensor[] include_rows, int[] include_sizes, "
+    "bool offloaded"
 )
 """A `FlatSelection` in an operator's schema."""
 
@@ -89,6 +94,7 @@ class FlatSelection:
     include_queries: list[Tensor]
     include_rows: list[Tensor]
     include_sizes: list[int]
+    offloaded: bool
 
     def arguments(self) -> tuple:
         """The fields in the order in which the operators take them."""
@@ -101,6 +107,7 @@ class FlatSelection:
             include=_nest(self.include_queries, self.include_rows, self.include_sizes),
             bias=self.bias,
             count=self.count,
+            offloaded=self.offloaded,
         )
 
 
@@ -144,20 +151,38 @@ def kept_mask(selection: Selection, scores: Float[Tensor, "batch rows"]) -> Bool
 
 
 def real_rows(rows: Float[Tensor, "rows dim"], selection: Selection) -> tuple[Tensor, Selection]:
-    """Apply ``count``: on the CPU by slicing, elsewhere, where reading it would wait for the device, by bias."""
+    """Apply ``count``: by bias where reading it would wait for the device, else by slicing.
+
+    Rows on the host are sliced as well: one wait a read is less than the copies of rows that are not real.
+    """
     count = selection.count
     if count is None:
         return rows, selection
     if rows.device.type != "cpu":
         missing = torch.arange(rows.shape[0], device=rows.device) >= count
         bias = torch.zeros(rows.shape[0], device=rows.device) if selection.bias is None else selection.bias
-        return rows, Selection(selection.exclude, selection.include, bias.masked_fill(missing, -torch.inf))
+        return rows, replace(selection, bias=bias.masked_fill(missing, -torch.inf), count=None)
     real = slice(0, min(int(count), rows.shape[0]))
-    return rows[real], Selection(
+    return rows[real], replace(
+        selection,
         exclude=_slice_clauses(selection.exclude, real),
         include=_slice_clauses(selection.include, real),
         bias=None if selection.bias is None else selection.bias[real],
+        count=None,
     )
+
+
+def brought(
+    rows: Float[Tensor, "rows dim"], selection: Selection, device: torch.device
+) -> tuple[Float[Tensor, "rows dim"], Selection]:
+    """Rows and clauses as a whole on the queries' device, for the reference implementation."""
+    if rows.device == device:
+        return rows, selection
+    exclude, include = (
+        tuple(tuple((query, row.to(device)) for query, row in clause) for clause in clauses)
+        for clauses in (selection.exclude, selection.include)
+    )
+    return rows.to(device), replace(selection, exclude=exclude, include=include)
 
 
 def _slice_clauses(clauses: tuple[Clause, ...], columns: slice | Tensor) -> tuple[Clause, ...]:
