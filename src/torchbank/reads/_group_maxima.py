@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from torchbank.reads._selection import Clause, Selection
+from torchbank.reads._staging import gather, resident_rows, take
 from torchbank.reads._stream import block_rows, stream
 
 # Up to this many neighbours, groups are large and few maxima wait to be ranked: 4 MB of them in float32, which are
@@ -61,8 +62,8 @@ def nearest_of_few(
 ) -> tuple[Tensor, Tensor]:
     """Rank all scores: for a small batch or a small bank."""
     scores = queries.new_full((len(queries), max(k, len(rows))), -torch.inf)
-    # In one product where no row needs converting: a batch of 1 is bound by reading the bank.
-    for block in stream(queries, rows, selection, size=len(rows) if rows.dtype == queries.dtype else None):
+    # In few products where no row needs converting: a batch of 1 is bound by reading the bank.
+    for block in stream(queries, rows, selection, size=resident_rows(rows) if rows.dtype == queries.dtype else None):
         if block.bias is not None:
             block.scores.add_(block.bias)
         block.leave_out(-torch.inf, block.scores)
@@ -95,7 +96,7 @@ def _super_blocks(
     groups = size // group
     blocks = min(max(1, kept // (batch * groups)), -(-rows.shape[0] // size))
     maxima = queries.new_empty(blocks * groups, batch)
-    center = _center(rows, queries.dtype) if metric == "euclidean" else None
+    center = _center(rows, queries) if metric == "euclidean" else None
     read: list[slice | Tensor] = []
     # Scores of one row lie together, so the maximum over the rows of a group runs over whole vectors of queries.
     for block in stream(queries, rows, selection, size=size, center=center, contiguous="row"):
@@ -110,10 +111,10 @@ def _super_blocks(
         torch.amax(by_row.view(groups, group, batch), dim=1, out=here)
         read.append(block.slots)
         if len(read) == blocks:
-            yield maxima, _members(read, size, group, rows.device)
+            yield maxima, _members(read, size, group, queries.device)
             read = []
     if read:
-        yield maxima[: len(read) * groups], _members(read, size, group, rows.device)
+        yield maxima[: len(read) * groups], _members(read, size, group, queries.device)
 
 
 def _group_rows(width: int) -> int:
@@ -139,10 +140,11 @@ def _members(
     return slots.view(-1, group)
 
 
-def _center(rows: Tensor, dtype: torch.dtype) -> Float[Tensor, "1 dim"]:
+def _center(rows: Tensor, queries: Tensor) -> Float[Tensor, "1 dim"]:
     """A point amid the rows: distances do not change by it, and rounding no longer grows with the offset."""
     step = max(1, rows.shape[0] // 4096)
-    return rows[::step].to(dtype).mean(dim=0, keepdim=True)
+    some = take(rows, torch.arange(0, rows.shape[0], step, device=rows.device), queries.device)
+    return some.to(queries.dtype).mean(dim=0, keepdim=True)
 
 
 def _score_again(
@@ -163,8 +165,9 @@ def _score_again(
         found = members.flatten(0, 1)[run]
         there = found.clamp_min(0)
         block = gathered[: there.numel()]
-        torch.index_select(rows, 0, there.flatten(), out=block)
-        exact = _exact_scores(queries[query[run]], block.view(*there.shape, dim).to(queries.dtype), metric)
+        gather(rows, there.flatten(), out=block)
+        block = block.view(*there.shape, dim).to(queries.device, queries.dtype)
+        exact = _exact_scores(queries[query[run]], block, metric)
         if selection.bias is not None:
             exact += selection.bias[there].to(exact.dtype)
         gone = _left_out(selection, query[run], there) | (found < 0)
@@ -198,5 +201,5 @@ def _left_out(
 def _holds(clause: Clause, query: Tensor, slots: Tensor) -> Bool[Tensor, "pairs members"]:
     held = torch.ones_like(slots, dtype=torch.bool)
     for query_values, row_values in clause:
-        held &= query_values[query][:, None] == row_values[slots]
+        held &= query_values[query][:, None] == take(row_values, slots, query.device)
     return held

@@ -40,6 +40,11 @@ def staged(
     return ((slots, rows[slots]) for slots in _passing(rows, steps))
 
 
+def resident_rows(rows: Float[Tensor, "rows dim"]) -> int:
+    """How many rows may be read at once, wherever they lie."""
+    return max(1, RESIDENT // (rows.shape[1] * rows.element_size()))
+
+
 def take(values: Shaped[Tensor, "rows ..."], slots: Slots | Int64[Tensor, "..."], device: torch.device) -> Tensor:
     """``values[slots]`` on ``device``: a view for a slice where that can be."""
     if isinstance(slots, slice):
