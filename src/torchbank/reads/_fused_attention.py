@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchbank.reads._selection import Selection
+from torchbank.reads._staging import resident_rows, staged
 
 # The operator splits its work over heads and runs of queries; a small batch fills the cores only as heads.
 _SMALL_BATCH = 16
@@ -36,19 +37,26 @@ def fits(queries: Tensor, rows: Tensor, selection: Selection, *, fast: bool) -> 
 def attend(
     queries: Float[Tensor, "batch dim"], rows: Float[Tensor, "rows dim"], scale: Float[Tensor, ""]
 ) -> tuple[Tensor, Tensor]:
-    """The log-sum-exp (batch,) and readout (batch, dim) of unmasked rows."""
-    cast = queries.to(rows.dtype)
-    if len(queries) > _SMALL_BATCH:
-        lse, readout = _one_call(cast, rows, scale, heads=1)
-    else:
-        even = len(rows) - len(rows) % _HEADS
-        lse, readout = _one_call(cast, rows[:even], scale, heads=_HEADS)
-        if even < len(rows):
-            last = _one_call(cast, rows[even:], scale, heads=1)
-            lse, readout = torch.cat([lse, last[0]]), torch.cat([readout, last[1]])
+    """The log-sum-exp (batch,) and readout (batch, dim) of unmasked rows, run by run."""
+    cast, size = queries.to(rows.dtype), resident_rows(rows)
+    runs = (slice(start, min(start + size, len(rows))) for start in range(0, len(rows), size))
+    steps = ((run.stop, run) for run in runs)
+    parts = [part for _, block in staged(rows, steps, size, rows.device) for part in _by_heads(cast, block, scale)]
+    lse, readout = (torch.cat(values) for values in zip(*parts, strict=True))
     total = lse.logsumexp(dim=0)
     weights = (lse - total).exp()
     return total.to(queries.dtype), torch.einsum("hb,hbd->bd", weights, readout.to(weights.dtype)).to(queries.dtype)
+
+
+def _by_heads(queries: Tensor, rows: Tensor, scale: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Log-sum-exps (heads, batch) and readouts (heads, batch, dim) of all rows, for a small batch by several heads."""
+    if len(queries) > _SMALL_BATCH:
+        return [_one_call(queries, rows, scale, heads=1)]
+    even = len(rows) - len(rows) % _HEADS
+    parts = [_one_call(queries, rows[:even], scale, heads=_HEADS)] if even else []
+    if even < len(rows):
+        parts.append(_one_call(queries, rows[even:], scale, heads=1))
+    return parts
 
 
 def _one_call(queries: Tensor, rows: Tensor, scale: Tensor, *, heads: int) -> tuple[Tensor, Tensor]:
