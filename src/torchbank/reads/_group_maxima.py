@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
+from torch.nn.functional import pad
 
 from torchbank.reads._selection import Clause, Selection
 from torchbank.reads._staging import gather, resident_rows, take
@@ -61,15 +62,20 @@ def nearest_of_few(
     queries: Float[Tensor, "batch dim"], rows: Float[Tensor, "rows dim"], k: int, selection: Selection
 ) -> tuple[Tensor, Tensor]:
     """Rank all scores: for a small batch or a small bank."""
-    scores = queries.new_full((len(queries), max(k, len(rows))), -torch.inf)
+    scores = queries.new_empty(len(queries), len(rows))
+    if selection.include:
+        scores.fill_(-torch.inf)
     # In few products where no row needs converting: a batch of 1 is bound by reading the bank.
-    for block in stream(queries, rows, selection, size=resident_rows(rows) if rows.dtype == queries.dtype else None):
+    size = resident_rows(rows) if rows.dtype == queries.dtype else None
+    for block in stream(queries, rows, selection, size=size, contiguous="row"):
         if block.bias is not None:
             block.scores.add_(block.bias)
         block.leave_out(-torch.inf, block.scores)
         scores[:, block.slots] = block.scores
-    best = scores.topk(k, dim=1)
-    return best.values, best.indices.masked_fill(best.values == -torch.inf, -1)
+    best = scores.topk(min(k, len(rows)), dim=1)
+    slots = best.indices.masked_fill(best.values == -torch.inf, -1)
+    missing = (0, k - slots.shape[1])
+    return pad(best.values, missing, value=-torch.inf), pad(slots, missing, value=-1)
 
 
 def _best_groups(queries: Tensor, rows: Tensor, selection: Selection, width: int, metric: str) -> BestGroups:
@@ -106,7 +112,7 @@ def _super_blocks(
         block.leave_out(-torch.inf, scores)
         by_row = scores.T
         if len(by_row) < size:
-            by_row = torch.nn.functional.pad(by_row, (0, 0, 0, size - len(by_row)), value=-torch.inf)
+            by_row = pad(by_row, (0, 0, 0, size - len(by_row)), value=-torch.inf)
         here = maxima[len(read) * groups : (len(read) + 1) * groups]
         torch.amax(by_row.view(groups, group, batch), dim=1, out=here)
         read.append(block.slots)

@@ -17,6 +17,8 @@ from torchbank.reads._staging import Step, staged, take
 
 # A block of scores of this many values fits the second-level cache of two cores beside its rows.
 _SCORES_A_BLOCK = 1 << 19
+# A product with one query is cut into runs of this many rows, so that all cores read.
+_ROWS_A_RUN = 1024
 # Below this share of a block's columns it is cheaper to gather the columns than to mask all of them.
 _SPARSE = 0.25
 
@@ -90,7 +92,7 @@ def stream(
         by_query = contiguous == "query"
         scores = flat.view(len(queries), len(block)) if by_query else flat.view(len(block), len(queries)).T
         if center is None:
-            torch.mm(queries, block.T, out=scores)
+            _multiply(queries, block, scores)
         else:
             block -= center
             torch.addmm(block.square().sum(dim=1), queries, block.T, beta=-1, alpha=2, out=scores)
@@ -107,6 +109,25 @@ def _steps(rows: int, size: int, selection: Selection) -> Iterator[Step]:
             yield run.stop, run
         else:
             yield run.stop, picked + start if len(picked) else None
+
+
+def _multiply(
+    queries: Float[Tensor, "batch dim"], block: Float[Tensor, "columns dim"], scores: Float[Tensor, "batch columns"]
+) -> None:
+    """Write ``queries @ block.T``.
+
+    The product of a matrix and one vector runs on one core, which cannot read as fast as the memory delivers;
+    a batch of such products runs on all.
+    """
+    runs = len(block) // _ROWS_A_RUN
+    if len(queries) > 1 or runs < 2 or block.device.type != "cpu":
+        torch.mm(queries, block.T, out=scores)
+        return
+    whole = runs * _ROWS_A_RUN
+    parts = block[:whole].view(runs, _ROWS_A_RUN, -1)
+    torch.bmm(parts, queries.T.expand(runs, -1, -1), out=scores[0, :whole].view(runs, _ROWS_A_RUN, 1))
+    if whole < len(block):
+        torch.mm(queries, block[whole:].T, out=scores[:, whole:])
 
 
 def _on(clause: Clause, slots: slice | Tensor, columns: Tensor | None) -> Clause:
