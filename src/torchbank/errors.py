@@ -7,6 +7,8 @@ what to do.
 
 __all__ = [
     "BankError",
+    "BankFileError",
+    "BankFileExistsError",
     "BankFileNotFoundError",
     "BankKeyError",
     "BankStateError",
@@ -42,6 +44,14 @@ class BankStateError(BankError, RuntimeError):
 
 class BankFileNotFoundError(BankError, FileNotFoundError):
     """There is no such file, or no folder to write it into."""
+
+
+class BankFileExistsError(BankError, FileExistsError):
+    """There is a file already, which is not overwritten."""
+
+
+class BankFileError(BankError, OSError):
+    """The system refuses a file: no space, no permission."""
 
 
 class FileFormatError(BankError, ValueError):

@@ -20,12 +20,15 @@ from torchbank.banks._doors import (
     check_size,
     check_step,
 )
+from torchbank.banks._placement import Placement
 from torchbank.banks._reading import Reading, Table
 from torchbank.banks._replacement import Replacement
 from torchbank.banks._schema import FieldDeclaration, Schema, parse_fields
 from torchbank.banks._view import BankView
 from torchbank.banks._writing import REFUSED, Storage, rewrite_slots, write_operator, write_run, write_slots
 from torchbank.errors import BankStateError, BankTypeError, BankValueError
+
+COUNTERS = ("total", "pushes", "clock", "rejected")
 
 
 class Bank(Reading, nn.Module, ABC):
@@ -43,6 +46,7 @@ class Bank(Reading, nn.Module, ABC):
         dtype: Of the rows: ``torch.float32``, ``torch.bfloat16`` or ``torch.float16``. Fixed from here on:
             ``.half()`` or ``.to(dtype)`` on a parent module leaves the bank as it is.
         device: Where the bank lies; moves with ``.to(device)``.
+        storage: Where its rows lie: ``"module"``, ``"host"`` or a path, as for `MemoryBank`.
 
     Attributes:
         embeddings: ``(capacity, dim)`` the rows by slot, 0 where nothing was written.
@@ -56,6 +60,9 @@ class Bank(Reading, nn.Module, ABC):
     Raises:
         BankValueError: A size, metric or field name is out of range.
         BankTypeError: A size, dtype or field declaration is of the wrong type.
+        BankFileExistsError: The path is taken.
+        BankFileNotFoundError: The folder of the path does not exist.
+        BankFileError: The file cannot be created, or the disk has no space for it.
     """
 
     registry: ClassVar[dict[str, type["Bank"]]] = {}
@@ -92,6 +99,7 @@ class Bank(Reading, nn.Module, ABC):
         metric: str = "cosine",
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
+        storage: str | Path = "module",
     ) -> None:
         super().__init__()
         self.schema = Schema(capacity, dim, parse_fields(fields), metric, dtype)
@@ -99,16 +107,15 @@ class Bank(Reading, nn.Module, ABC):
         self.dim = dim
         self.metric = metric
         self.replacement = replacement
-        self.register_buffer("embeddings", torch.zeros(capacity, dim, dtype=dtype, device=device))
-        for name, field in self.schema.fields.items():
-            column = torch.zeros(capacity, *field.shape, dtype=field.dtype, device=device)
-            self.register_buffer(f"field_{name}", column)
-        for name in ("steps", "generations"):
-            self.register_buffer(name, torch.zeros(capacity, dtype=torch.int64, device=device))
-        for name in ("total", "pushes", "clock", "rejected"):
-            self.register_buffer(name, torch.zeros((), dtype=torch.int64, device=device))
-        self.register_buffer("metric_code", torch.tensor(METRICS.index(metric), device=device))
-        replacement.to(self.embeddings.device)
+        counters = {name: torch.zeros((), dtype=torch.int64, device=device) for name in COUNTERS}
+        code = torch.tensor(METRICS.index(metric), device=device)
+        replacement.to(code.device)
+        # Last of what may fail, so that no file is left behind.
+        self._placement = Placement(self.schema, storage, code.device)
+        for name, tensor in {**self._placement.columns, **counters, "metric_code": code}.items():
+            self.register_buffer(name, tensor)
+        # The buffers may be replaced, as by .to(device).
+        self._placement.columns = {}
 
     @abstractmethod
     def options(self) -> dict[str, Any]:
@@ -119,7 +126,7 @@ class Bank(Reading, nn.Module, ABC):
     def __len__(self) -> int:
         """The rows there are. Waits for the device."""
         filled = self.replacement.filled(self.total, self.capacity)
-        return int((self.generations > 0).sum() if filled is None else filled)
+        return int(self._placement.written(self.generations).sum() if filled is None else filled)
 
     @property
     def is_full(self) -> bool:
@@ -133,7 +140,7 @@ class Bank(Reading, nn.Module, ABC):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all tensors of the bank."""
+        """Bytes of all tensors of the bank, on the device, in host memory or in a file."""
         return sum(buffer.nbytes for buffer in self.buffers())
 
     @property
@@ -143,8 +150,13 @@ class Bank(Reading, nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the bank lies."""
-        return self.embeddings.device
+        """Where the bank lies and queries must be; offloaded rows lie on the host all the same."""
+        return self.total.device
+
+    @property
+    def storage(self) -> str | Path:
+        """Where the rows lie: ``"module"``, ``"host"`` or the path of a file."""
+        return self._placement.storage
 
     @property
     def fields(self) -> dict[str, Tensor]:
@@ -179,10 +191,11 @@ class Bank(Reading, nn.Module, ABC):
         """
         check_int64("slots", slots)
         check_below("slots", slots, self.capacity)
-        held = slots.clamp(0, self.capacity - 1)
-        valid = (slots == held) & (self.generations[held] > 0)
-        fields = {name: column[held] for name, column in self.fields.items()}
-        return BankView(self.embeddings[held], fields, self.steps[held], valid).blanked()
+        held, at = slots.clamp(0, self.capacity - 1), self._placement.at
+        valid = (slots == held) & (at(self.generations, held, self.device) > 0)
+        fields = {name: at(column, held, self.device) for name, column in self.fields.items()}
+        rows, steps = (at(column, held, self.device) for column in (self.embeddings, self.steps))
+        return BankView(rows, fields, steps, valid).blanked()
 
     def age(self, step: int | Tensor | None = None) -> Int64[Tensor, " rows"]:
         """How many steps ago each row of `view` was written.
@@ -218,7 +231,7 @@ class Bank(Reading, nn.Module, ABC):
         return slots[: blocks * block_size].view(blocks, block_size)
 
     def _shuffled_slots(self, generator: torch.Generator | None) -> Int64[Tensor, " rows"]:
-        slots = (self.generations > 0).nonzero().squeeze(1)
+        slots = self._placement.written(self.generations).nonzero().squeeze(1)
         where = slots.device if generator is None else generator.device
         return slots[torch.randperm(slots.shape[0], generator=generator, device=where).to(slots.device)]
 
@@ -252,7 +265,7 @@ class Bank(Reading, nn.Module, ABC):
         self, embeddings: Tensor, given: Mapping[str, Tensor], *, step: int | Tensor | None, check: bool
     ) -> Int64[Tensor, " batch"]:
         storage, rule, schema = self._storage(), self.replacement, self.schema
-        columns = schema.check_push(embeddings, given, storage.embeddings.device, rule.inputs)
+        columns = schema.check_push(embeddings, given, storage.counters[0].device, rule.inputs)
         check_step(step)
         embeddings = embeddings.detach()
         total, pushes, _, _ = storage.counters
@@ -262,7 +275,10 @@ class Bank(Reading, nn.Module, ABC):
             start = rule.span(total, schema.capacity)
             if start is not None:
                 quotient = admit_on_cpu(embeddings, schema.dtype, cosine)
-                return write_run(storage, quotient, [columns[name] for name in schema.fields], start, int(now))
+                slots = write_run(storage, quotient, [columns[name] for name in schema.fields], start, int(now))
+                if self._placement.mapping is not None:
+                    self._placement.mapping.touch(slots.shape[0])
+                return slots
         strict = check or embeddings.is_cpu
         stamp = self._stamp(now)
         admitted = admit_batch(embeddings, stamp, total, dtype=schema.dtype, cosine=cosine, strict=strict)
@@ -336,12 +352,13 @@ class Bank(Reading, nn.Module, ABC):
 
     def _slots_view(self) -> BankView:
         """Every slot, holding a row or not."""
-        return BankView(self.embeddings, self.fields, self.steps, self.generations > 0)
+        return BankView(self.embeddings, self.fields, self.steps, self._placement.written(self.generations))
 
     def _table(self) -> Table:
         count = self.replacement.filled(self.total, self.capacity)
-        valid = self.generations > 0 if count is None else None
-        return Table(self.embeddings, self.fields, self.steps, self.clock, count, valid)
+        valid = self._placement.written(self.generations).to(self.device) if count is None else None
+        home = self.device if self._placement.offloaded else None
+        return Table(self.embeddings, self.fields, self.steps, self.clock, count, valid, home, self._placement.mapping)
 
     # State
 
@@ -372,23 +389,47 @@ class Bank(Reading, nn.Module, ABC):
         error_msgs: list[str],
     ) -> None:
         _loading.prepare(self, state_dict, prefix)
+        _loading.fill(self, state_dict, prefix, self._placement.offloaded)
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Bank":
-        """Move to another device, and keep every dtype."""
+        """Move to another device what is not offloaded, and keep every dtype."""
+        staying = {id(self.get_buffer(name)) for name in self._placement.offloaded}
 
         def keep_dtype(tensor: Tensor) -> Tensor:
+            if id(tensor) in staying:
+                return tensor
             # Asked of no elements, so that a refused conversion copies nothing.
             asked = fn(tensor.new_empty(0))
             return fn(tensor) if asked.dtype == tensor.dtype else tensor.to(asked.device)
 
         return super()._apply(keep_dtype, recurse)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy of the bank is made from.
+
+        Raises:
+            BankStateError: The rows lie in a file, which two banks cannot share.
+        """
+        if self._placement.mapping is not None:
+            msg = (
+                f"a bank in {self.storage} cannot be copied or pickled, as its rows are the file; save it, and give "
+                "torchbank.load(saved, storage=...) another place"
+            )
+            raise BankStateError(msg)
+        return self.__dict__
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.embeddings = self._placement.settled(self.embeddings)
+
     def extra_repr(self) -> str:
-        """Size, metric, dtype and fields, and the options of the class."""
+        """Size, metric, dtype, fields and storage, and the options of the class."""
         shown: dict[str, Any] = {"capacity": self.capacity, "dim": self.dim, "metric": self.metric, "dtype": self.dtype}
         if self.schema.fields:
             shown["fields"] = list(self.schema.fields)
+        if self.storage != "module":
+            shown["storage"] = str(self.storage)
         return ", ".join(f"{name}={value!r}" for name, value in {**shown, **self.options()}.items())

@@ -1,6 +1,7 @@
 """One row for each integer key: the memory of NPID, PIRL and CRD."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
@@ -13,6 +14,7 @@ from torchbank.banks._schema import FieldDeclaration
 from torchbank.banks._view import BankView
 from torchbank.banks._writing import REFUSED
 from torchbank.errors import BankTypeError, BankValueError
+from torchbank.reads import take
 
 Duplicates = Literal["error", "last", "mean"]
 
@@ -80,6 +82,7 @@ class KeyedMemoryBank(Bank):
         metric: ``"cosine"`` (rows and queries are L2-normalised), ``"dot"`` or ``"euclidean"`` (``nearest`` only).
         dtype: Of the rows: ``torch.float32``, ``torch.bfloat16`` or ``torch.float16``. Fixed from here on.
         device: Where the bank lies; moves with ``.to(device)``.
+        storage: Where its rows lie.
 
     Raises:
         BankValueError: A size, metric, field name, ``momentum`` or ``duplicates`` is out of range.
@@ -107,6 +110,7 @@ class KeyedMemoryBank(Bank):
         metric: str = "cosine",
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
+        storage: str | Path = "module",
     ) -> None:
         if not 0 <= momentum < 1:
             msg = f"momentum is {momentum}; expected a number from 0 (replace the row) to less than 1"
@@ -115,7 +119,9 @@ class KeyedMemoryBank(Bank):
             msg = f"duplicates is {duplicates!r}; expected one of {', '.join(map(repr, get_args(Duplicates)))}"
             raise BankValueError(msg)
         rule = Keyed(momentum=float(momentum), duplicates=duplicates, normalize=metric == "cosine")
-        super().__init__(capacity, dim, fields=fields, metric=metric, dtype=dtype, device=device, replacement=rule)
+        super().__init__(
+            capacity, dim, fields=fields, metric=metric, dtype=dtype, device=device, storage=storage, replacement=rule
+        )
         self.momentum = momentum
         self.duplicates = duplicates
 
@@ -204,8 +210,9 @@ def mixed(
     if momentum == 0:
         return embeddings.clone()
     held = slots.clamp_min(0)
-    mixture = momentum * stored[held].float() + (1 - momentum) * embeddings.float()
-    return torch.where(seen[held][:, None], _directed(mixture, embeddings, normalize), embeddings)
+    before = take(stored, held, held.device).float()
+    mixture = momentum * before + (1 - momentum) * embeddings.float()
+    return torch.where(take(seen, held, held.device)[:, None], _directed(mixture, embeddings, normalize), embeddings)
 
 
 def _mean_by_slot(

@@ -11,6 +11,7 @@ from torchbank.banks._doors import METRICS
 from torchbank.banks._replacement import Replacement
 from torchbank.banks._view import BankView
 from torchbank.errors import BankKeyError, BankTypeError, BankValueError
+from torchbank.reads import copy_rows
 
 if TYPE_CHECKING:
     from torchbank.banks._bank import Bank
@@ -37,6 +38,15 @@ def prepare(bank: "Bank", state_dict: dict[str, Any], prefix: str) -> None:
         state_dict.update({prefix + name: value for name, value in moved.items()})
         given.update(moved)
     _check_cast(bank, given["embeddings"])
+
+
+def fill(bank: "Bank", state_dict: dict[str, Any], prefix: str, names: tuple[str, ...]) -> None:
+    """Copy the named columns where they lie, and put them into ``state_dict`` as loaded."""
+    with torch.no_grad():
+        for name in names:
+            column = bank.get_buffer(name)
+            copy_rows(column, state_dict[prefix + name])
+            state_dict[prefix + name] = column
 
 
 def _per_slot(bank: "Bank") -> list[str]:

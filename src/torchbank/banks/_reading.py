@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from torchbank import reads
 from torchbank.banks._doors import check_embeddings
 from torchbank.errors import BankKeyError, BankTypeError, BankValueError
-from torchbank.reads import Clause, Neighbors, PairFunction, PairSum, Readout, Selection
+from torchbank.reads import Clause, MappedRows, Neighbors, PairFunction, PairSum, Readout, Selection
 
 FieldMatch = Mapping[str, Tensor]
 """Field names with one value for each query: all of them agree."""
@@ -31,6 +31,8 @@ class Table(NamedTuple):
         clock: 0-d int64, the present by default.
         count: 0-d int64, how many of the rows are real, if they are the first; None is all of them.
         valid: ``(rows,)`` bool, which rows are real, if they may lie anywhere; None is all of them.
+        home: Where queries must be, if the rows are offloaded to the host; None is where the rows lie.
+        mapping: The mapped file that the columns lie in, if they do.
     """
 
     embeddings: Tensor
@@ -39,6 +41,8 @@ class Table(NamedTuple):
     clock: Tensor | None = None
     count: Tensor | None = None
     valid: Tensor | None = None
+    home: torch.device | None = None
+    mapping: MappedRows | None = None
 
 
 class Reading(ABC):
@@ -190,7 +194,7 @@ class Reading(ABC):
 
     def _queries(self, queries: Tensor, table: Table, similarity: str | None = None) -> Tensor:
         """Checked, and of unit length under cosine, in float32 at least so that half precision loses nothing."""
-        check_embeddings(queries, self.dim, table.embeddings.device, "queries")
+        check_embeddings(queries, self.dim, table.embeddings.device if table.home is None else table.home, "queries")
         if similarity is not None and self.metric == "euclidean":
             msg = (
                 f"{similarity} needs a similarity; a euclidean bank has nearest only, so build it with metric='cosine'"
@@ -223,6 +227,7 @@ def _selection(
         include=_clauses("include", include, table, queries),
         bias=_row_bias(table, ages, bias),
         count=table.count,
+        offloaded=table.home is not None,
     )
 
 
@@ -283,14 +288,24 @@ def _row_bias(table: Table, ages: _Ages, bias: Tensor | None) -> Float[Tensor, "
     if table.steps is None or table.clock is None:
         msg = "these rows have no age; max_age and half_life need a bank, whose pushes are stamped"
         raise BankValueError(msg)
-    age = (table.clock if ages.step is None else ages.step) - table.steps
-    by_age = torch.zeros(age.shape, device=age.device)
+    now = table.clock if ages.step is None else ages.step
+    if table.mapping is None:
+        by_age = _bias_by_age(now - table.steps, ages)
+    else:
+        by_age = torch.empty(table.steps.shape, device=table.home)
+        for run in table.mapping.runs():
+            by_age[run] = _bias_by_age(now - table.steps[run].to(by_age.device), ages)
+    return by_age if total is None else total + by_age
+
+
+def _bias_by_age(age: Int64[Tensor, " rows"], ages: _Ages) -> Float[Tensor, " rows"]:
+    bias = torch.zeros(age.shape, device=age.device)
     if ages.half_life is not None:
         _check_positive("half_life", ages.half_life)
-        by_age = age * (-math.log(2) / ages.half_life)
+        bias = age * (-math.log(2) / ages.half_life)
     if ages.max_age is not None:
-        by_age = by_age.masked_fill(age > ages.max_age, -torch.inf)
-    return by_age if total is None else total + by_age
+        bias = bias.masked_fill(age > ages.max_age, -torch.inf)
+    return bias
 
 
 def _whole_bias(table: Table, bias: Tensor) -> Float[Tensor, " rows"]:

@@ -1,6 +1,7 @@
 """A uniform sample of everything that was ever pushed."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -80,6 +81,7 @@ class ReservoirMemoryBank(Bank):
         metric: ``"cosine"`` (rows and queries are L2-normalised), ``"dot"`` or ``"euclidean"`` (``nearest`` only).
         dtype: Of the rows: ``torch.float32``, ``torch.bfloat16`` or ``torch.float16``. Fixed from here on.
         device: Where the bank lies; moves with ``.to(device)``.
+        storage: Where its rows lie.
 
     Raises:
         BankValueError: A size, metric, field name or the seed is out of range.
@@ -103,6 +105,7 @@ class ReservoirMemoryBank(Bank):
         metric: str = "cosine",
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
+        storage: str | Path = "module",
     ) -> None:
         if isinstance(seed, bool) or not isinstance(seed, int):
             msg = f"seed is {seed!r}; expected an int"
@@ -117,6 +120,7 @@ class ReservoirMemoryBank(Bank):
             metric=metric,
             dtype=dtype,
             device=device,
+            storage=storage,
             replacement=Reservoir(capacity, seed),
         )
 

@@ -1,6 +1,7 @@
 """First in, first out: the bank of MoCo, XBM, NNCLR and MaSSL."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -75,6 +76,7 @@ class MemoryBank(Bank):
         metric: ``"cosine"`` (rows and queries are L2-normalised), ``"dot"`` or ``"euclidean"`` (``nearest`` only).
         dtype: Of the rows: ``torch.float32``, ``torch.bfloat16`` or ``torch.float16``. Fixed from here on.
         device: Where the bank lies; moves with ``.to(device)``.
+        storage: Where its rows lie.
 
     Raises:
         BankValueError: A size, metric or field name is out of range.
@@ -101,8 +103,11 @@ class MemoryBank(Bank):
         metric: str = "cosine",
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
+        storage: str | Path = "module",
     ) -> None:
-        super().__init__(capacity, dim, fields=fields, metric=metric, dtype=dtype, device=device, replacement=Ring())
+        super().__init__(
+            capacity, dim, fields=fields, metric=metric, dtype=dtype, device=device, storage=storage, replacement=Ring()
+        )
 
     def options(self) -> dict[str, Any]:
         """None: a ring is known by its rows."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from torchbank.banks._admission import Quotient
 from torchbank.errors import BankValueError
+from torchbank.reads import scatter, take
 
 NOT_KEPT = -1
 """The slot of a row that a replacement rule does not keep."""
@@ -71,9 +72,10 @@ def _plan(slots: Int64[Tensor, " batch"]) -> _Plan:
 
 
 def _write(buffer: Tensor, plan: _Plan, values: Tensor) -> None:
-    """Write ``values``, one for each entry of the plan."""
-    real = plan.real.view(-1, *[1] * (buffer.ndim - 1))
-    buffer.index_copy_(0, plan.target, torch.where(real, values, buffer[plan.target]))
+    """Write ``values``, one for each entry of the plan, into a buffer that may lie on the host."""
+    target, values = plan.target.to(buffer.device), values.to(buffer.device)
+    real = plan.real.to(buffer.device).view(-1, *[1] * (buffer.ndim - 1))
+    scatter(buffer, target, torch.where(real, values, take(buffer, target, buffer.device)))
 
 
 def write_slots(
@@ -129,7 +131,7 @@ def write_slots(
     for buffer, column in zip(fields, columns, strict=True):
         _write(buffer, plan, column[plan.source])
     _write(steps, plan, stamp.expand(len(slots)))
-    _write(generations, plan, generations[plan.target] + 1)
+    _write(generations, plan, take(generations, plan.target, generations.device) + 1)
     return slots.clamp_min(NOT_KEPT) if merged else plan.won
 
 
@@ -211,7 +213,7 @@ def rewrite_slots(
     Returns:
         How many rows were stale.
     """
-    held = storage.generations[slots.clamp(0, storage.steps.shape[0] - 1)]
+    held = take(storage.generations, slots.clamp(0, storage.steps.shape[0] - 1), slots.device)
     current = (slots >= 0) & (slots < storage.steps.shape[0]) & (held == generations) & (held > 0)
     storage.counters[3].add_((~accepted).sum())
     if len(slots) > 0:

@@ -1,21 +1,25 @@
 """The three reads of a bank as pure functions of tensors.
 
 `attend` (log-sum-exp and readout), `nearest` (the k best rows) and `pair_sum` (a function summed over pairs):
-each passes over the rows once, keeps O(batch) state and never builds the (batch x rows) matrix.
+each passes over the rows once, keeps O(batch) state and never builds the (batch x rows) matrix. `MappedRows` are rows
+in a mapped file; `take`, `scatter` and `copy_rows` reach rows wherever they lie.
 """
 
 from torchbank.reads._attend import attend
 from torchbank.reads._doors import Impl, Precision
+from torchbank.reads._mapped import MappedRows, file_size
 from torchbank.reads._nearest import nearest
 from torchbank.reads._pair_function import PairFunction
 from torchbank.reads._pair_sum import SCORE, pair_sum
 from torchbank.reads._results import Neighbors, PairSum, Readout
 from torchbank.reads._selection import Clause, Match, Selection
+from torchbank.reads._staging import copy_rows, scatter, take
 
 __all__ = [
     "SCORE",
     "Clause",
     "Impl",
+    "MappedRows",
     "Match",
     "Neighbors",
     "PairFunction",
@@ -24,6 +28,10 @@ __all__ = [
     "Readout",
     "Selection",
     "attend",
+    "copy_rows",
+    "file_size",
     "nearest",
     "pair_sum",
+    "scatter",
+    "take",
 ]

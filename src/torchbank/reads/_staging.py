@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
-from torchbank.reads._mapped import GATHERED, RESIDENT, first_row, mapping_of
+from torchbank.reads._mapped import GATHERED, RESIDENT, MappedRows, first_row, mapping_of
 
 Slots = slice | Int64[Tensor, " columns"]
 """Where the rows of a block stand in the bank."""
@@ -65,13 +65,39 @@ def gather(
     mapping = mapping_of(values)
     if mapping is None:
         return torch.index_select(values, 0, slots, out=out)
-    start = first_row(values)
     for part, place in zip(out.split(GATHERED), slots.split(GATHERED), strict=True):
-        if len(place):
-            torch.index_select(values, 0, place, out=part)
-            lowest, highest = place.aminmax()
-            mapping.release(start + int(lowest), start + int(highest) + 1)
+        torch.index_select(values, 0, place, out=part)
+        _release_around(values, place, mapping)
     return out
+
+
+def scatter(
+    values: Shaped[Tensor, "rows ..."], slots: Int64[Tensor, " columns"], new: Shaped[Tensor, "columns ..."]
+) -> None:
+    """``values[slots] = new``, all on one device; few pages of a mapped file at a time."""
+    mapping = mapping_of(values)
+    if mapping is None:
+        values.index_copy_(0, slots, new)
+        return
+    for part, place in zip(new.split(GATHERED), slots.split(GATHERED), strict=True):
+        values.index_copy_(0, place, part)
+        _release_around(values, place, mapping)
+
+
+def copy_rows(target: Shaped[Tensor, "rows ..."], source: Shaped[Tensor, "rows ..."]) -> None:
+    """Copy a whole column, and give back what was passed of columns in mapped files."""
+    mappings = [mapping for mapping in (mapping_of(target), mapping_of(source)) if mapping is not None]
+    for run in mappings[0].runs() if mappings else [slice(None)]:
+        target[run].copy_(source[run])
+        for mapping in mappings[1:]:
+            mapping.release(run.start, run.stop)
+
+
+def _release_around(values: Tensor, slots: Int64[Tensor, " columns"], mapping: MappedRows) -> None:
+    if len(slots):
+        lowest, highest = slots.aminmax()
+        first = first_row(values)
+        mapping.release(first + int(lowest), first + int(highest) + 1)
 
 
 def _passing(rows: Tensor, steps: Iterator[Step]) -> Iterator[Slots]:
