@@ -7,6 +7,7 @@ best groups so far are kept, O(batch). Only the groups that win in the end are s
 Axes: batch (queries), groups, members (rows of a group), width (groups kept for a query).
 """
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -16,15 +17,20 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from torchbank.reads._selection import Clause, Selection
-from torchbank.reads._staging import gather, resident_rows, take
+from torchbank.reads._staging import gather, take
 from torchbank.reads._stream import block_rows, stream
 
 # Up to this many neighbours, groups are large and few maxima wait to be ranked: 4 MB of them in float32, which are
 # the groups of 131,072 rows at batch 256. Beyond, more is ranked at a time: ranking costs more than reading.
 _FEW_NEIGHBORS = 16
 _MAXIMA_FOR_FEW, _MAXIMA = 1 << 20, 1 << 22
-# Scores that are written and ranked whole (16 MB in float32): below this, groups cost more than they save.
-WHOLE = 1 << 22
+# A bank of fewer groups than this many times those that would be read again is ranked whole, if neither its scores
+# nor its rows in float32 take more than 16 MB.
+_WHOLE_GROUPS = 64
+_WHOLE = 1 << 22
+# The maximum over a middle axis is fast where the last one holds a multiple of this many values; a wide batch has
+# few beyond the last multiple.
+_VECTOR, _WIDE_BATCH = 32, 256
 # Values gathered at a time when groups are scored again (8 MB in float32).
 _GATHERED = 1 << 21
 # Inner products rank Euclidean neighbours up to rounding, so that many more groups are scored again.
@@ -58,24 +64,27 @@ def nearest_blocked(
     return chosen.values, slots.masked_fill(chosen.values == -torch.inf, -1)
 
 
+def few(queries: Tensor, rows: Tensor, k: int, metric: str) -> bool:
+    """Whether ranking all scores at once is cheaper than reading the best groups again, and takes little memory."""
+    worthwhile = len(rows) <= _WHOLE_GROUPS * k * _group_rows(k)
+    return metric == "dot" and worthwhile and max(len(queries), rows.shape[1]) * len(rows) <= _WHOLE
+
+
 def nearest_of_few(
     queries: Float[Tensor, "batch dim"], rows: Float[Tensor, "rows dim"], k: int, selection: Selection
 ) -> tuple[Tensor, Tensor]:
-    """Rank all scores: for a small batch or a small bank."""
-    scores = queries.new_empty(len(queries), len(rows))
-    if selection.include:
-        scores.fill_(-torch.inf)
-    # In few products where no row needs converting: a batch of 1 is bound by reading the bank.
-    size = resident_rows(rows) if rows.dtype == queries.dtype else None
-    for block in stream(queries, rows, selection, size=size, contiguous="row"):
+    """Rank all scores of a small bank."""
+    scores = queries.new_empty(len(queries), 0)
+    slots = torch.empty(scores.shape, dtype=torch.int64, device=scores.device)
+    for block in stream(queries, rows, selection, size=len(rows)):
         if block.bias is not None:
             block.scores.add_(block.bias)
         block.leave_out(-torch.inf, block.scores)
-        scores[:, block.slots] = block.scores
-    best = scores.topk(min(k, len(rows)), dim=1)
-    slots = best.indices.masked_fill(best.values == -torch.inf, -1)
-    missing = (0, k - slots.shape[1])
-    return pad(best.values, missing, value=-torch.inf), pad(slots, missing, value=-1)
+        scores, columns = block.scores.topk(min(k, block.scores.shape[1]), dim=1)
+        slots = columns if isinstance(block.slots, slice) else block.slots[columns]
+    missing = (0, k - scores.shape[1])
+    slots = pad(slots.masked_fill(scores == -torch.inf, -1), missing, value=-1)
+    return pad(scores, missing, value=-torch.inf), slots
 
 
 def _best_groups(queries: Tensor, rows: Tensor, selection: Selection, width: int, metric: str) -> BestGroups:
@@ -84,24 +93,64 @@ def _best_groups(queries: Tensor, rows: Tensor, selection: Selection, width: int
     maxima = queries.new_full((len(queries), width), -torch.inf)
     members = torch.full((len(queries), width, group), -1, dtype=torch.int64, device=queries.device)
     kept = _MAXIMA_FOR_FEW if width <= _FEW_NEIGHBORS else _MAXIMA
-    for found, slots in _super_blocks(queries, rows, selection, group, kept, metric):
-        here = found.T.contiguous().topk(min(width, len(found)), dim=1)
-        merged = torch.cat([maxima, here.values], dim=1).topk(width, dim=1)
+    for here in _super_blocks(queries, rows, selection, group, kept, metric):
+        found = here.maxima.T.contiguous().topk(min(width, len(here.maxima)), dim=1)
+        merged = torch.cat([maxima, found.values], dim=1).topk(width, dim=1)
         maxima = merged.values
-        members = torch.cat([members, slots[here.indices]], dim=1)
+        members = torch.cat([members, here.members(found.indices)], dim=1)
         members = members.gather(1, merged.indices[:, :, None].expand(-1, -1, group))
     return BestGroups(maxima, members)
 
 
+class _SuperBlock(NamedTuple):
+    """The group maxima of some blocks.
+
+    A group takes every ``apart``-th row of a run of ``apart * group`` rows of one block.
+
+    Attributes:
+        maxima: ``(groups, batch)``.
+        read: The slots of each block.
+        size: Rows of a block; the last ones of a short block are missing.
+        group: Rows of a group.
+        apart: How far apart they lie.
+    """
+
+    maxima: Tensor
+    read: list[slice | Tensor]
+    size: int
+    group: int
+    apart: int
+
+    def members(self, found: Int64[Tensor, "batch width"]) -> Int64[Tensor, "batch width members"]:
+        """The slots of the rows of some groups; -1 beyond the end of a block."""
+        groups, run = self.size // self.group, self.group * self.apart
+        block, place = found // groups, found % groups
+        steps = torch.arange(0, run, self.apart, device=found.device)
+        column = (place // self.apart * run + place % self.apart)[:, :, None] + steps
+        first, last = self.read[0], self.read[-1]
+        if isinstance(first, slice) and isinstance(last, slice) and last.start == first.start + self._before_last():
+            slots = first.start + block[:, :, None] * self.size + column
+            return slots.masked_fill(slots >= last.stop, -1)
+        picked = [torch.arange(part.start, part.stop) if isinstance(part, slice) else part for part in self.read]
+        table = torch.nn.utils.rnn.pad_sequence(picked, batch_first=True, padding_value=-1)
+        there = column < table.shape[1]
+        return table[block[:, :, None], column.clamp_max(table.shape[1] - 1)].masked_fill(~there, -1)
+
+    def _before_last(self) -> int:
+        """The rows of all blocks but the last, if none was left out."""
+        return (len(self.read) - 1) * self.size
+
+
 def _super_blocks(
     queries: Tensor, rows: Tensor, selection: Selection, group: int, kept: int, metric: str
-) -> Iterator[tuple[Float[Tensor, "groups batch"], Int64[Tensor, "groups members"]]]:
-    """Yield the group maxima of one run of the bank after another, with the slots of each group (-1: none)."""
+) -> Iterator[_SuperBlock]:
+    """Yield the group maxima of one run of the bank after another, ``kept`` of them at most."""
     batch = len(queries)
-    size = _block_size(queries, rows, group)
+    apart = _rows_apart(batch)
+    size = _block_size(queries, rows, group * apart)
     groups = size // group
     blocks = min(max(1, kept // (batch * groups)), -(-rows.shape[0] // size))
-    maxima = queries.new_empty(blocks * groups, batch)
+    maxima = queries.new_empty(blocks, groups, batch)
     center = _center(rows, queries) if metric == "euclidean" else None
     read: list[slice | Tensor] = []
     # Scores of one row lie together, so the maximum over the rows of a group runs over whole vectors of queries.
@@ -113,14 +162,14 @@ def _super_blocks(
         by_row = scores.T
         if len(by_row) < size:
             by_row = pad(by_row, (0, 0, 0, size - len(by_row)), value=-torch.inf)
-        here = maxima[len(read) * groups : (len(read) + 1) * groups]
-        torch.amax(by_row.view(groups, group, batch), dim=1, out=here)
+        runs = by_row.view(groups // apart, group, apart * batch)
+        torch.amax(runs, dim=1, out=maxima[len(read)].view(groups // apart, apart * batch))
         read.append(block.slots)
         if len(read) == blocks:
-            yield maxima, _members(read, size, group, queries.device)
+            yield _SuperBlock(maxima.flatten(0, 1), read, size, group, apart)
             read = []
     if read:
-        yield maxima[: len(read) * groups], _members(read, size, group, queries.device)
+        yield _SuperBlock(maxima[: len(read)].flatten(0, 1), read, size, group, apart)
 
 
 def _group_rows(width: int) -> int:
@@ -128,22 +177,14 @@ def _group_rows(width: int) -> int:
     return 32 if width <= _FEW_NEIGHBORS else 16
 
 
-def _block_size(queries: Tensor, rows: Tensor, group: int) -> int:
-    """Rows in a block, whole groups of them, and no more than there are."""
-    return min(block_rows(len(queries)) // group, -(-len(rows) // group)) * group
+def _rows_apart(batch: int) -> int:
+    """How far apart the rows of a group lie: of a small batch, several rows fill the vectors a maximum runs over."""
+    return _VECTOR // math.gcd(batch, _VECTOR) if batch < _WIDE_BATCH else 1
 
 
-def _members(
-    read: list[slice | Tensor], size: int, group: int, device: torch.device
-) -> Int64[Tensor, "groups members"]:
-    """The slots of each group of the blocks that were read; -1 beyond the end of a block."""
-    slots = torch.full((len(read), size), -1, dtype=torch.int64, device=device)
-    for row, block in zip(slots, read, strict=True):
-        if isinstance(block, slice):
-            torch.arange(block.start, block.stop, out=row[: block.stop - block.start])
-        else:
-            row[: len(block)] = block
-    return slots.view(-1, group)
+def _block_size(queries: Tensor, rows: Tensor, whole: int) -> int:
+    """Rows in a block, a multiple of ``whole``, and no more than there are."""
+    return max(1, min(block_rows(len(queries)) // whole, -(-len(rows) // whole))) * whole
 
 
 def _center(rows: Tensor, queries: Tensor) -> Float[Tensor, "1 dim"]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from torchbank.errors import BankValueError, check_choice
 from torchbank.reads._doors import Impl, check_tensors, without_autocast
-from torchbank.reads._group_maxima import WHOLE, nearest_blocked, nearest_of_few
+from torchbank.reads._group_maxima import few, nearest_blocked, nearest_of_few
 from torchbank.reads._reference import compute_dtype, nearest_reference
 from torchbank.reads._results import Neighbors
 from torchbank.reads._selection import SCHEMA, FlatSelection, Selection, brought, real_rows
@@ -34,8 +34,8 @@ def nearest(
             larger is nearer in both. Distances come from differences, not from inner products, so a large
             common offset does no harm.
         selection: Which rows a query sees; its bias is added to the score.
-        impl: ``"reference"`` builds the scores; ``"blocked"`` streams; ``"auto"`` is the fastest: it streams
-            where the scores would take more than 16 MB.
+        impl: ``"reference"`` builds the scores; ``"blocked"`` streams; ``"auto"`` is the fastest: it ranks
+            all scores of a small bank at once, and streams a large one.
 
     Returns:
         `Neighbors` of ``scores``, ``slots`` (row indices) and ``valid``, each (batch, k). No gradient.
@@ -88,7 +88,7 @@ def _nearest(
     with without_autocast(queries):
         rows, selection = real_rows(rows, FlatSelection(*flat).selection())
         queries = queries.to(compute_dtype(queries))
-        if impl == "auto" and metric == "dot" and len(queries) * len(rows) <= WHOLE:
+        if impl == "auto" and few(queries, rows, k, metric):
             return nearest_of_few(queries, rows, k, selection)
         return nearest_blocked(queries, rows, k, metric, selection)
 
