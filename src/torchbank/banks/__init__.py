@@ -6,10 +6,20 @@ rows. A bank of your own is a `Bank` with a `Replacement` rule. `Rows` puts plai
 
 from torchbank.banks._bank import Bank
 from torchbank.banks._keyed import KeyedMemoryBank
+from torchbank.banks._placement import parse_storage
 from torchbank.banks._replacement import Replacement
 from torchbank.banks._reservoir import ReservoirMemoryBank
 from torchbank.banks._ring import MemoryBank
 from torchbank.banks._rows import Rows
 from torchbank.banks._view import BankView
 
-__all__ = ["Bank", "BankView", "KeyedMemoryBank", "MemoryBank", "Replacement", "ReservoirMemoryBank", "Rows"]
+__all__ = [
+    "Bank",
+    "BankView",
+    "KeyedMemoryBank",
+    "MemoryBank",
+    "Replacement",
+    "ReservoirMemoryBank",
+    "Rows",
+    "parse_storage",
+]

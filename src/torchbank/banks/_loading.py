@@ -45,7 +45,8 @@ def fill(bank: "Bank", state_dict: dict[str, Any], prefix: str, names: tuple[str
     with torch.no_grad():
         for name in names:
             column = bank.get_buffer(name)
-            copy_rows(column, state_dict[prefix + name])
+            if state_dict[prefix + name] is not column:
+                copy_rows(column, state_dict[prefix + name])
             state_dict[prefix + name] = column
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchbank.banks import Bank
+from torchbank.banks import Bank, parse_storage
 from torchbank.errors import BankError, FileFormatError
-from torchbank.io._tensor_file import read_tensors, write_tensors
+from torchbank.io._tensor_file import copy_column, read_tensors, write_tensors
+from torchbank.reads import passing, release
 
 KIND = "bank"
 
@@ -41,14 +42,17 @@ def save(bank: Bank, path: str | Path, *, encoder: str | None = None, data: str 
         tensor([[1., 2.]])
     """
     write_tensors(path, bank.state_dict(), _describe(bank, encoder, data))
+    release(bank.embeddings)
 
 
-def load(path: str | Path, *, device: torch.device | str | None = None) -> Bank:
+def load(path: str | Path, *, device: torch.device | str | None = None, storage: str | Path = "module") -> Bank:
     """Read a bank that `save` wrote; it goes on exactly where that one was.
 
     Args:
         path: The file.
         device: Where the bank goes; None is the default device of torch.
+        storage: Where its rows go, as for `torchbank.MemoryBank`: the file does not tell where they lay. Rows that
+            go to the host or into a file are read 64 MB at a time.
 
     Returns:
         A bank of the class that was saved. A class of your own must have been defined (imported) before.
@@ -56,23 +60,39 @@ def load(path: str | Path, *, device: torch.device | str | None = None) -> Bank:
     Raises:
         BankFileNotFoundError: There is no such file.
         FileFormatError: The file is truncated, not a bank, of a newer format, or of a class that is not defined.
+        BankFileExistsError: ``storage`` is a path that is taken.
+        BankFileError: The file of ``storage`` cannot be created, or there is no space for it.
     """
+    storage = parse_storage(storage)
     tensors, header = read_tensors(path)
     if header.get("kind") != KIND:
         msg = f"{path} was written by torchbank but holds no bank; read it with torchbank.io.read_tensors"
         raise FileFormatError(msg)
-    bank = _build(path, header, tensors, device)
+    bank = _build(path, header, tensors, device, storage)
+    try:
+        _fill(bank, path, tensors)
+    except BaseException:
+        if isinstance(storage, Path):
+            storage.unlink(missing_ok=True)
+        raise
+    return bank
+
+
+def _fill(bank: Bank, path: str | Path, tensors: dict[str, Tensor]) -> None:
+    for name, column in bank.named_buffers(recurse=False) if bank.storage != "module" else ():
+        given = tensors.get(name)
+        if given is not None and column.ndim > 0 and (given.shape, given.dtype) == (column.shape, column.dtype):
+            copy_column(path, name, column)
+            tensors[name] = column
     try:
         bank.load_state_dict(tensors)
     except (BankError, RuntimeError) as error:
         msg = f"{path} holds tensors that do not fit its header: {error}"
         raise FileFormatError(msg) from error
-    return bank
 
 
 def _describe(bank: Bank, encoder: str | None, data: str | None) -> dict[str, Any]:
     schema = bank.schema
-    steps = bank.steps[bank.generations > 0]
     return {
         "kind": KIND,
         "class": type(bank).__name__,
@@ -92,7 +112,7 @@ def _describe(bank: Bank, encoder: str | None, data: str | None) -> dict[str, An
             "pushes": int(bank.pushes),
             "rejected": int(bank.rejected),
         },
-        "steps": [int(steps.min()), int(steps.max())] if len(steps) else None,
+        "steps": _step_range(bank),
         "fingerprints": {"encoder": encoder, "data": data},
         "versions": {
             "torchbank": _version("torchbank"),
@@ -103,8 +123,22 @@ def _describe(bank: Bank, encoder: str | None, data: str | None) -> dict[str, An
     }
 
 
+def _step_range(bank: Bank) -> list[int] | None:
+    """The oldest and the newest stamp."""
+    ends = []
+    for run in passing(bank.steps):
+        steps = bank.steps[run][bank.generations[run] > 0]
+        if len(steps):
+            ends += [int(steps.min()), int(steps.max())]
+    return [min(ends), max(ends)] if ends else None
+
+
 def _build(
-    path: str | Path, header: dict[str, Any], tensors: dict[str, Tensor], device: torch.device | str | None
+    path: str | Path,
+    header: dict[str, Any],
+    tensors: dict[str, Tensor],
+    device: torch.device | str | None,
+    storage: str | Path,
 ) -> Bank:
     """An empty bank as the header describes it."""
     name = header.get("class")
@@ -120,7 +154,9 @@ def _build(
         if tensors["embeddings"].shape != (schema["capacity"], schema["dim"]):
             msg = f"embeddings of shape {tuple(tensors['embeddings'].shape)}"
             raise ValueError(msg)
-        return Bank.registry[name](**schema, fields=fields, dtype=dtype, device=device, **header["options"])
+        # A class of a user's own need not take a storage.
+        where: dict[str, Any] = {} if storage == "module" else {"storage": storage}
+        return Bank.registry[name](**schema, fields=fields, dtype=dtype, device=device, **where, **header["options"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         msg = f"{path} has a header that does not describe a {name}: {error}"
         raise FileFormatError(msg) from error

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from torchbank.errors import BankFileNotFoundError, FileFormatError
 from torchbank.io._atomic import atomic_write
+from torchbank.reads import passing
 
 FORMAT = 1
 METADATA_KEY = "torchbank"
@@ -50,6 +51,8 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], header: Mappi
 def read_tensors(path: str | Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a file of `write_tensors`.
 
+    On the CPU the tensors are the mapped file itself: what is not looked at is not read.
+
     Args:
         path: The file.
         device: Where the tensors go.
@@ -64,6 +67,20 @@ def read_tensors(path: str | Path, device: torch.device | str = "cpu") -> tuple[
     with _opened(path, device) as file:
         header = _header(path, file.metadata())
         return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118 - not a mapping
+
+
+def copy_column(path: str | Path, name: str, target: Tensor) -> None:
+    """Copy a tensor of a file into one of the same shape and dtype, holding a part of it at a time.
+
+    Args:
+        path: The file.
+        name: Of the tensor.
+        target: ``(rows, ...)``, on any device; may be a column of a mapped file.
+    """
+    for run in passing(target):
+        # Opened again for each part, as what safetensors has mapped stays in memory until it is closed.
+        with _opened(path, "cpu") as file:
+            target[run].copy_(file.get_slice(name)[run])
 
 
 def read_header(path: str | Path) -> dict[str, Any]:

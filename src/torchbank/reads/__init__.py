@@ -2,7 +2,7 @@
 
 `attend` (log-sum-exp and readout), `nearest` (the k best rows) and `pair_sum` (a function summed over pairs):
 each passes over the rows once, keeps O(batch) state and never builds the (batch x rows) matrix. `MappedRows` are rows
-in a mapped file; `take`, `scatter` and `copy_rows` reach rows wherever they lie.
+in a mapped file; `take`, `scatter`, `copy_rows`, `passing` and `release` reach rows wherever they lie.
 """
 
 from torchbank.reads._attend import attend
@@ -13,7 +13,7 @@ from torchbank.reads._pair_function import PairFunction
 from torchbank.reads._pair_sum import SCORE, pair_sum
 from torchbank.reads._results import Neighbors, PairSum, Readout
 from torchbank.reads._selection import Clause, Match, Selection
-from torchbank.reads._staging import copy_rows, scatter, take
+from torchbank.reads._staging import copy_rows, passing, release, scatter, take
 
 __all__ = [
     "SCORE",
@@ -32,6 +32,8 @@ __all__ = [
     "file_size",
     "nearest",
     "pair_sum",
+    "passing",
+    "release",
     "scatter",
     "take",
 ]

@@ -84,12 +84,30 @@ def scatter(
         _release_around(values, place, mapping)
 
 
+def passing(column: Shaped[Tensor, "rows ..."]) -> Iterator[slice]:
+    """Cut a whole column into runs of at most 64 MB; the pages of a mapped file are given back after each."""
+    mapping = mapping_of(column)
+    if mapping is not None:
+        yield from mapping.runs()
+        return
+    size = max(1, RESIDENT // (column[:1].nbytes or 1))
+    for start in range(0, len(column), size):
+        yield slice(start, min(start + size, len(column)))
+
+
+def release(column: Tensor) -> None:
+    """Give back all pages of the file that a column is mapped from, if it is."""
+    mapping = mapping_of(column)
+    if mapping is not None:
+        mapping.release()
+
+
 def copy_rows(target: Shaped[Tensor, "rows ..."], source: Shaped[Tensor, "rows ..."]) -> None:
     """Copy a whole column, and give back what was passed of columns in mapped files."""
-    mappings = [mapping for mapping in (mapping_of(target), mapping_of(source)) if mapping is not None]
-    for run in mappings[0].runs() if mappings else [slice(None)]:
+    mapping = mapping_of(source)
+    for run in passing(target):
         target[run].copy_(source[run])
-        for mapping in mappings[1:]:
+        if mapping is not None:
             mapping.release(run.start, run.stop)
 
 
