@@ -140,6 +140,25 @@ def test_storage__gradients_and_losses(storage):
     assert torch.equal(*gradients)
 
 
+@pytest.mark.plain
+@pytest.mark.parametrize("kind", KINDS)
+def test_storage__compiles_to_one_graph(storage, kind):
+    bank, expected = make(kind, storage), make(kind)
+
+    def step(bank, embeddings, columns):
+        bank.push(embeddings, **columns)
+        return bank.attend(embeddings, scale=2.0, max_age=3).lse, bank.gather(torch.arange(3)).embeddings
+
+    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
+    for seed in range(4):
+        embeddings = torch.randn(20, 6, generator=torch.Generator().manual_seed(seed))
+        columns = fields_of(range(20))
+        if kind is tb.KeyedMemoryBank:
+            columns["keys"] = torch.arange(20) * 7
+        assert same(compiled(bank, embeddings, columns), step(expected, embeddings, columns))
+    assert_same_state(bank, expected)
+
+
 def test_storage__rows_are_the_file(tmp_path):
     bank = make(tb.MemoryBank, str(tmp_path / "rows"), capacity=10, dim=3, metric="dot", dtype=torch.float16)
     bank.push(rows_of(range(7), 3), **fields_of(range(7)))

@@ -164,7 +164,7 @@ class Bank(Reading, nn.Module, ABC):
         return {name: getattr(self, f"field_{name}") for name in self.schema.fields}
 
     def view(self) -> BankView:
-        """The rows in slot order, not copied. Waits for the device.
+        """The rows in slot order, not copied and where they lie. Waits for the device.
 
         Returns:
             The rows there are, where slots fill from 0 (ring, reservoir); else every slot, and which are valid.
@@ -175,7 +175,7 @@ class Bank(Reading, nn.Module, ABC):
         return slots.rows(slice(0, len(self)))
 
     def ordered(self) -> BankView:
-        """A copy of the rows, oldest first: exact for a ring, by stamp and slot for the others."""
+        """A copy of the rows where they lie, oldest first: exact for a ring, by stamp and slot for the others."""
         slots = self._slots_view()
         return slots.rows(self.replacement.order(slots, self.total))
 
@@ -206,7 +206,7 @@ class Bank(Reading, nn.Module, ABC):
         Returns:
             One age for each row of `view`; without meaning where that is not valid.
         """
-        return (self.clock if step is None else step) - self.view().steps
+        return (self.clock if step is None else step) - self.view().steps.to(self.device)
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Int64[Tensor, " n"]:
         """Slots of ``n`` different rows, each row as likely as any other. Waits for the device.
@@ -231,7 +231,7 @@ class Bank(Reading, nn.Module, ABC):
         return slots[: blocks * block_size].view(blocks, block_size)
 
     def _shuffled_slots(self, generator: torch.Generator | None) -> Int64[Tensor, " rows"]:
-        slots = self._placement.written(self.generations).nonzero().squeeze(1)
+        slots = self._placement.written(self.generations).nonzero().squeeze(1).to(self.device)
         where = slots.device if generator is None else generator.device
         return slots[torch.randperm(slots.shape[0], generator=generator, device=where).to(slots.device)]
 
@@ -358,7 +358,8 @@ class Bank(Reading, nn.Module, ABC):
         count = self.replacement.filled(self.total, self.capacity)
         valid = self._placement.written(self.generations).to(self.device) if count is None else None
         home = self.device if self._placement.offloaded else None
-        return Table(self.embeddings, self.fields, self.steps, self.clock, count, valid, home, self._placement.mapping)
+        mapping = None if torch.compiler.is_compiling() else self._placement.mapping
+        return Table(self.embeddings, self.fields, self.steps, self.clock, count, valid, home, mapping)
 
     # State
 

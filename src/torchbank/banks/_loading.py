@@ -123,7 +123,8 @@ def _moved(bank: "Bank", given: dict[str, Any]) -> dict[str, Tensor]:
     )
     taken = winner >= 0
     for name, column in columns.items():
-        empty[name][taken] = column[before[winner[taken]]]
+        # Columns that are offloaded lie on another device than the rest.
+        empty[name][taken.to(column.device)] = column[before[winner[taken]].to(column.device)]
     warnings.warn(
         f"loading {len(before)} rows of a {type(bank).__name__} with capacity {len(stored.steps)} into capacity "
         f"{bank.capacity}: {int(taken.sum())} rows are kept",

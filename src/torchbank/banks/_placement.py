@@ -67,12 +67,14 @@ class Placement:
 
     def at(self, column: Tensor, slots: Int64[Tensor, "..."], device: torch.device) -> Tensor:
         """A copy of a column's rows at ``slots``, on ``device``."""
-        # Spelt out for ordinary columns: it compiles.
-        return take(column, slots, device) if self.offloaded else column[slots]
+        if self.offloaded and not torch.compiler.is_compiling():
+            return take(column, slots, device)
+        # Spelt out: it compiles.
+        return column[slots.to(column.device)].to(device)
 
     def written(self, generations: Int64[Tensor, " capacity"]) -> Bool[Tensor, " capacity"]:
         """Which slots were ever written."""
-        if self.mapping is None:
+        if self.mapping is None or torch.compiler.is_compiling():
             return generations > 0
         written = torch.empty(generations.shape, dtype=torch.bool)
         for run in self.mapping.runs():

@@ -290,7 +290,7 @@ def _row_bias(table: Table, ages: _Ages, bias: Tensor | None) -> Float[Tensor, "
         raise BankValueError(msg)
     now = table.clock if ages.step is None else ages.step
     if table.mapping is None:
-        by_age = _bias_by_age(now - table.steps, ages)
+        by_age = _bias_by_age(now - table.steps.to(table.clock.device), ages)
     else:
         by_age = torch.empty(table.steps.shape, device=table.home)
         for run in table.mapping.runs():

@@ -29,12 +29,12 @@ class BankView(NamedTuple):
     valid: Tensor
 
     def rows(self, index: Tensor | slice) -> "BankView":
-        """The rows at ``index``: views for a slice, copies for a tensor."""
+        """The rows at ``index``, each column where it lies: views for a slice, copies for a tensor."""
         return BankView(
-            self.embeddings[index],
-            {name: column[index] for name, column in self.fields.items()},
-            self.steps[index],
-            self.valid[index],
+            _at(self.embeddings, index),
+            {name: _at(column, index) for name, column in self.fields.items()},
+            _at(self.steps, index),
+            _at(self.valid, index),
         )
 
     def blanked(self) -> "BankView":
@@ -45,6 +45,10 @@ class BankView(NamedTuple):
             _blank(self.steps, self.valid),
             self.valid,
         )
+
+
+def _at(column: Tensor, index: Tensor | slice) -> Tensor:
+    return column[index if isinstance(index, slice) else index.to(column.device)]
 
 
 def _blank(values: Tensor, valid: Tensor) -> Tensor:

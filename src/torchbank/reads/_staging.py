@@ -169,7 +169,7 @@ class _Copier:
         self._buffers = [torch.empty(shape, dtype=rows.dtype, device=device) for _ in range(2)]
         self._pinned = None
         if not rows.is_pinned():
-            self._pinned = [torch.empty(shape, dtype=rows.dtype, pin_memory=True) for _ in range(2)]
+            self._pinned = [torch.empty(shape, dtype=rows.dtype, device="cpu", pin_memory=True) for _ in range(2)]
         self._reader = torch.cuda.current_stream(device)
         self._stream = torch.cuda.Stream(device)
         # The buffers may be memory that earlier work on the reader's stream still uses.
