@@ -37,6 +37,23 @@ class Bank(Reading, nn.Module, ABC):
     A bank of your own is a subclass with two methods: ``__init__``, which hands a rule to this one, and
     `options`, from which a saved bank is built again.
 
+    ``storage`` says where rows lie when there are more than a device holds. Reads, pushes and `state_dict` are the
+    same, to the bit on one device; `device` is where queries and batches must be.
+
+    - ``"module"``: all on ``device``.
+    - ``"host"``: the embeddings in host memory, pinned where there is CUDA; fields, stamps and counters on
+      ``device``. ``.to(device)`` moves the latter only. A read on a GPU copies a block of rows while it computes
+      with the one before; it waits for the device once, to learn how many rows there are, and a push waits until
+      its rows have arrived.
+    - A path: embeddings, fields, stamps and generations in a new memory-mapped file. Pages that a read or a push
+      has passed are given back after 64 MB, so what they keep in memory does not grow with the rows, but for what
+      they make per row: a mask of 1 byte for `view` and `ordered` and, for a keyed bank, in each read, with a
+      bias of 4 bytes there and wherever ``max_age``, ``half_life`` or ``bias`` is given. `ordered`, `age`,
+      `sample`, `blocks` and ``impl="reference"`` copy rows or slots as ever; a user of ``view()`` gives no pages
+      back; loading into another capacity holds all rows. The file is working storage of this bank alone: it stays
+      when the bank is gone and is not opened again; `save` writes the durable format. While it is in use nothing
+      else may shorten it. A bank in a file is not copied or pickled.
+
     Args:
         capacity: How many rows the bank holds.
         dim: Length of an embedding.
@@ -46,7 +63,8 @@ class Bank(Reading, nn.Module, ABC):
         dtype: Of the rows: ``torch.float32``, ``torch.bfloat16`` or ``torch.float16``. Fixed from here on:
             ``.half()`` or ``.to(dtype)`` on a parent module leaves the bank as it is.
         device: Where the bank lies; moves with ``.to(device)``.
-        storage: Where its rows lie: ``"module"``, ``"host"`` or a path, as for `MemoryBank`.
+        storage: Where its rows lie: ``"module"``, ``"host"`` or the path of a new file. A string without a dot or a
+            slash is a word, not a path.
 
     Attributes:
         embeddings: ``(capacity, dim)`` the rows by slot, 0 where nothing was written.

@@ -76,10 +76,13 @@ class MemoryBank(Bank):
         metric: ``"cosine"`` (rows and queries are L2-normalised), ``"dot"`` or ``"euclidean"`` (``nearest`` only).
         dtype: Of the rows: ``torch.float32``, ``torch.bfloat16`` or ``torch.float16``. Fixed from here on.
         device: Where the bank lies; moves with ``.to(device)``.
-        storage: Where its rows lie.
+        storage: Where its rows lie: ``"module"``, on the device; ``"host"``, in host memory, read block by block; or
+            the path of a new file, for a bank larger than memory. See `Bank`.
 
     Raises:
         BankValueError: A size, metric or field name is out of range.
+        BankFileExistsError: The path of ``storage`` is taken.
+        BankFileError: The file of ``storage`` cannot be created, or the disk has no space for it.
         BankTypeError: A size, dtype or field declaration is of the wrong type.
 
     Example:
