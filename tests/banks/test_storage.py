@@ -44,6 +44,14 @@ def give_back_often(monkeypatch):
         monkeypatch.setattr(module, name, value)
 
 
+@pytest.fixture
+def scratch(tmp_path):
+    """A folder that is emptied: pytest keeps those of the last runs, and these files are large."""
+    yield tmp_path
+    for entry in tmp_path.iterdir():
+        entry.unlink()
+
+
 def make(kind, storage="module", capacity=300, dim=6, **options):
     return kind(capacity, dim, storage=storage, **{"fields": FIELDS, **OPTIONS.get(kind, {}), **options})
 
@@ -378,11 +386,11 @@ def resident_bytes(path):
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs /proc of Linux")
 @pytest.mark.parametrize("kind", KINDS)
-def test_storage__pages_are_given_back(tmp_path, monkeypatch, kind):
+def test_storage__pages_are_given_back(scratch, monkeypatch, kind):
     for module in (_mapped, _staging):
         monkeypatch.setattr(module, "RESIDENT", 4 << 20)
     monkeypatch.setattr(_staging, "GATHERED", 64)
-    path, rows = tmp_path / "rows", 160_000
+    path, rows = scratch / "rows", 160_000
     bank = make(kind, path, capacity=rows, dim=64, metric="dot")
     embeddings, label, box = torch.randn(20_000, 64), torch.arange(20_000), torch.zeros(20_000, 2)
     peaks = []
@@ -398,7 +406,7 @@ def test_storage__pages_are_given_back(tmp_path, monkeypatch, kind):
         lambda: bank.attend(queries, scale=0.1, half_life=2),
         lambda: bank.pair_sum(queries, tb.reads.SCORE, labels=label[:3]),
         lambda: bank.gather(torch.randint(rows, (500,))),
-        lambda: bank.save(tmp_path / "saved"),
+        lambda: bank.save(scratch / "saved"),
         lambda: bank.load_state_dict(bank.state_dict()),
         lambda: len(bank),
     ):
@@ -407,9 +415,9 @@ def test_storage__pages_are_given_back(tmp_path, monkeypatch, kind):
     assert path.stat().st_size > 40 << 20
     # A batch of 20,000 rows, and what may be touched beyond it.
     assert max(peaks) < 16 << 20
-    again = tb.load(tmp_path / "saved", storage=tmp_path / "again")
+    again = tb.load(scratch / "saved", storage=scratch / "again")
     assert len(again) == rows
-    assert resident_bytes(tmp_path / "again") < 1 << 20
+    assert resident_bytes(scratch / "again") < 1 << 20
 
 
 def run_large(path, rows):
@@ -423,16 +431,16 @@ def run_large(path, rows):
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc of Linux")
-def test_storage__memory_does_not_grow_with_rows(tmp_path):
-    small, large = (run_large(tmp_path / "rows", rows) for rows in (2_000_000, 10_000_000))
+def test_storage__memory_does_not_grow_with_rows(scratch):
+    small, large = (run_large(scratch / "rows", rows) for rows in (2_000_000, 10_000_000))
     assert large["file_bytes"] - small["file_bytes"] > 380e6
     assert large["peak_bytes"]["attend"] - small["peak_bytes"]["attend"] < 100e6
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc of Linux")
-def test_storage__a_hundred_million_rows_within_two_gigabytes(tmp_path):
-    if shutil.disk_usage(tmp_path).free < 8e9:
+def test_storage__a_hundred_million_rows_within_two_gigabytes(scratch):
+    if shutil.disk_usage(scratch).free < 8e9:
         pytest.skip("needs 8 GB of free disk")
-    found = run_large(tmp_path / "rows", 100_000_000)
+    found = run_large(scratch / "rows", 100_000_000)
     assert found["file_bytes"] > 4.8e9
     assert found["peak_bytes"]["attend"] < 2e9

@@ -23,6 +23,9 @@ def save(bank: Bank, path: str | Path, *, encoder: str | None = None, data: str 
     The header of the file (`read_header`) tells the class and its options, capacity, dim, metric, dtype and fields,
     counts and the range of stamps, both fingerprints, the versions of torchbank and torch, and the time.
 
+    No copy is made of rows in host memory or in a mapped file. Of the latter all pages count as memory of the process
+    until the file is written; the system may take them back at any time.
+
     Args:
         bank: Any bank.
         path: The file, which is replaced as a whole or not at all. Its folder must exist.
