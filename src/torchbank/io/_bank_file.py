@@ -49,13 +49,12 @@ def save(bank: Bank, path: str | Path, *, encoder: str | None = None, data: str 
 
 
 def load(path: str | Path, *, device: torch.device | str | None = None, storage: str | Path = "module") -> Bank:
-    """Read a bank that `save` wrote; it goes on exactly where that one was.
+    """Read a bank that `save` wrote, 64 MB at a time; it goes on exactly where that one was.
 
     Args:
         path: The file.
         device: Where the bank goes; None is the default device of torch.
-        storage: Where its rows go, as for `torchbank.MemoryBank`: the file does not tell where they lay. Rows that
-            go to the host or into a file are read 64 MB at a time.
+        storage: Where its rows go, as for `torchbank.MemoryBank`: the file does not tell where they lay.
 
     Returns:
         A bank of the class that was saved. A class of your own must have been defined (imported) before.
@@ -82,7 +81,7 @@ def load(path: str | Path, *, device: torch.device | str | None = None, storage:
 
 
 def _fill(bank: Bank, path: str | Path, tensors: dict[str, Tensor]) -> None:
-    for name, column in bank.named_buffers(recurse=False) if bank.storage != "module" else ():
+    for name, column in bank.named_buffers(recurse=False):
         given = tensors.get(name)
         if given is not None and column.ndim > 0 and (given.shape, given.dtype) == (column.shape, column.dtype):
             copy_column(path, name, column)
