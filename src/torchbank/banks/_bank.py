@@ -11,13 +11,11 @@ from torch import Tensor, nn
 
 from torchbank.banks import _loading
 from torchbank.banks._admission import Admitted, admit_batch, admit_on_cpu
+from torchbank.banks._contents import Contents
 from torchbank.banks._doors import (
     METRICS,
-    check_below,
     check_embeddings,
     check_handles,
-    check_int64,
-    check_size,
     check_step,
 )
 from torchbank.banks._placement import Placement
@@ -31,7 +29,7 @@ from torchbank.errors import BankStateError, BankTypeError, BankValueError
 COUNTERS = ("total", "pushes", "clock", "rejected")
 
 
-class Bank(Reading, nn.Module, ABC):
+class Bank(Contents, Reading, nn.Module, ABC):
     """Storage plus a `Replacement` rule; the base of every bank.
 
     A bank of your own is a subclass with two methods: ``__init__``, which hands a rule to this one, and
@@ -141,21 +139,6 @@ class Bank(Reading, nn.Module, ABC):
 
     # What is there
 
-    def __len__(self) -> int:
-        """The rows there are. Waits for the device."""
-        filled = self.replacement.filled(self.total, self.capacity)
-        return int(self._placement.written(self.generations).sum() if filled is None else filled)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether every slot holds a row. Waits for the device."""
-        return len(self) == self.capacity
-
-    @property
-    def total_pushed(self) -> int:
-        """The rows ever taken. Waits for the device."""
-        return int(self.total)
-
     @property
     def nbytes(self) -> int:
         """Bytes of all tensors of the bank, on the device, in host memory or in a file."""
@@ -180,78 +163,6 @@ class Bank(Reading, nn.Module, ABC):
     def fields(self) -> dict[str, Tensor]:
         """The field of each slot, ``(capacity, *shape)``, by name."""
         return {name: getattr(self, f"field_{name}") for name in self.schema.fields}
-
-    def view(self) -> BankView:
-        """The rows in slot order, not copied and where they lie. Waits for the device.
-
-        Returns:
-            The rows there are, where slots fill from 0 (ring, reservoir); else every slot, and which are valid.
-        """
-        slots = self._slots_view()
-        if self.replacement.filled(self.total, self.capacity) is None:
-            return slots
-        return slots.rows(slice(0, len(self)))
-
-    def ordered(self) -> BankView:
-        """A copy of the rows where they lie, oldest first: exact for a ring, by stamp and slot for the others."""
-        slots = self._slots_view()
-        return slots.rows(self.replacement.order(slots, self.total))
-
-    def gather(self, slots: Int64[Tensor, "..."]) -> BankView:
-        """A copy of the rows at ``slots``, of any shape, such as those of `nearest`.
-
-        Args:
-            slots: int64; a negative slot gives zeros and ``valid`` False.
-
-        Raises:
-            BankTypeError: ``slots`` is not int64.
-            BankValueError: On the CPU, a slot is ``capacity`` or more (elsewhere it counts as not valid).
-        """
-        check_int64("slots", slots)
-        check_below("slots", slots, self.capacity)
-        held, at = slots.clamp(0, self.capacity - 1), self._placement.at
-        valid = (slots == held) & (at(self.generations, held, self.device) > 0)
-        fields = {name: at(column, held, self.device) for name, column in self.fields.items()}
-        rows, steps = (at(column, held, self.device) for column in (self.embeddings, self.steps))
-        return BankView(rows, fields, steps, valid).blanked()
-
-    def age(self, step: int | Tensor | None = None) -> Int64[Tensor, " rows"]:
-        """How many steps ago each row of `view` was written.
-
-        Args:
-            step: Now; None is the latest stamp, so that the newest rows have age 0.
-
-        Returns:
-            One age for each row of `view`; without meaning where that is not valid.
-        """
-        return (self.clock if step is None else step) - self.view().steps.to(self.device)
-
-    def sample(self, n: int, *, generator: torch.Generator | None = None) -> Int64[Tensor, " n"]:
-        """Slots of ``n`` different rows, each row as likely as any other. Waits for the device.
-
-        Raises:
-            BankValueError: There are fewer than ``n`` rows.
-        """
-        if not 0 <= n <= len(self):
-            msg = f"cannot sample {n} different rows of {len(self)}; ask for at most len(bank)"
-            raise BankValueError(msg)
-        return self._shuffled_slots(generator)[:n]
-
-    def blocks(self, block_size: int, *, generator: torch.Generator | None = None) -> Int64[Tensor, "blocks size"]:
-        """Cut the rows into random blocks of equal size; the remainder is left out. Waits for the device.
-
-        Returns:
-            ``(len(bank) // block_size, block_size)`` int64 slots, no slot twice.
-        """
-        check_size("block_size", block_size)
-        slots = self._shuffled_slots(generator)
-        blocks = slots.shape[0] // block_size
-        return slots[: blocks * block_size].view(blocks, block_size)
-
-    def _shuffled_slots(self, generator: torch.Generator | None) -> Int64[Tensor, " rows"]:
-        slots = self._placement.written(self.generations).nonzero().squeeze(1).to(self.device)
-        where = slots.device if generator is None else generator.device
-        return slots[torch.randperm(slots.shape[0], generator=generator, device=where).to(slots.device)]
 
     # Writing
 
@@ -367,10 +278,6 @@ class Bank(Reading, nn.Module, ABC):
             buffers["generations"],
             [buffers["total"], buffers["pushes"], buffers["clock"], buffers["rejected"]],
         )
-
-    def _slots_view(self) -> BankView:
-        """Every slot, holding a row or not."""
-        return BankView(self.embeddings, self.fields, self.steps, self._placement.written(self.generations))
 
     def _table(self) -> Table:
         count = self.replacement.filled(self.total, self.capacity)
