@@ -239,5 +239,9 @@ def test_bad_input__k_metric_labels_and_taken_name() -> None:
         nearest(queries, rows, 1, metric="cosine")
     with pytest.raises(BankValueError, match="labels have shapes"):
         pair_sum(queries, rows, SCORE, labels=(torch.ones(2), torch.ones(4)))
+    with pytest.raises(BankValueError, match=r"parameter of shape \(3,\)"):
+        pair_sum(queries, rows, PairFunction("test_door", SCORE.value, SCORE.derivative).with_parameters(torch.ones(3)))
+    with pytest.raises(BankValueError, match="numbers first"):
+        SCORE.with_parameters(torch.ones(2), 1.0)
     with pytest.raises(BankValueError, match="already named 'score'"):
         PairFunction("score", value=lambda s, same: s, derivative=lambda s, same: s)

@@ -91,6 +91,24 @@ def test_pair_sum__float64_truth(batch: int, rows: int, dim: int, kind: str) -> 
         assert (given.count - truth.count).abs().max() <= 2
 
 
+@pytest.mark.parametrize("impl", ["reference", "blocked"])
+def test_pair_sum__a_parameter_for_each_query(impl: str) -> None:
+    queries, bank = unit(5, 16, 0).double().requires_grad_(), unit(3000, 16, 1)
+    labels = (torch.arange(5) % 3, torch.arange(3000) % 4)
+    margins = torch.linspace(-0.2, 0.4, 5, dtype=torch.float64)
+    given = pair_sum(queries, bank, HINGE.with_parameters(margins), labels=labels, impl=impl)
+    (gradient,) = torch.autograd.grad(given.value.sum(), queries)
+    alone = []
+    for row, margin in enumerate(margins):
+        one = queries[row : row + 1]
+        f = HINGE.with_parameters(float(margin))
+        alone.append(pair_sum(one, bank, f, labels=(labels[0][row : row + 1], labels[1]), impl="reference"))
+    torch.testing.assert_close(given.value, torch.cat([each.value for each in alone]))
+    assert torch.equal(given.count, torch.cat([each.count for each in alone]))
+    (expected,) = torch.autograd.grad(sum(each.value.sum() for each in alone), queries)
+    torch.testing.assert_close(gradient, expected)
+
+
 @pytest.mark.parametrize(("metric", "impl"), [("dot", "auto"), ("dot", "blocked"), ("euclidean", "blocked")])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("batch", "rows", "dim"), SHAPES)

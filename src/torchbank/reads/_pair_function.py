@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from torch import Tensor
 
@@ -20,7 +21,8 @@ class PairFunction:
         value: ``value(scores, same, *parameters)`` with ``scores`` (batch, rows) floating and ``same``
             (batch, rows) bool, True where the labels agree; returns f, shaped like ``scores``.
         derivative: The same arguments; returns df/dscore, shaped like ``scores``.
-        parameters: Numbers handed to both, such as a margin.
+        parameters: Handed to both: numbers such as a margin, then tensors ``(batch,)`` with one number for each
+            query, which arrive as ``(batch, 1)`` and are constants to autograd.
 
     Raises:
         BankValueError: Another function has taken the name.
@@ -44,7 +46,7 @@ class PairFunction:
     name: str
     value: Callable[..., Tensor]
     derivative: Callable[..., Tensor]
-    parameters: tuple[float, ...] = ()
+    parameters: tuple[float | Tensor, ...] = ()
 
     def __post_init__(self) -> None:
         known = _BY_NAME.get(self.name)
@@ -57,16 +59,55 @@ class PairFunction:
         msg = f"a different PairFunction is already named {self.name!r}; give this one a name of its own"
         raise BankValueError(msg)
 
-    def with_parameters(self, *parameters: float) -> "PairFunction":
+    def with_parameters(self, *parameters: float | Tensor) -> "PairFunction":
         """The same function with other parameters.
 
         Args:
-            *parameters: Numbers, in the order in which ``value`` and ``derivative`` take them.
+            *parameters: In the order in which ``value`` and ``derivative`` take them: numbers first, then tensors
+                ``(batch,)``.
 
         Returns:
             A new `PairFunction`.
+
+        Raises:
+            BankValueError: A number follows a tensor, or a tensor has other than one axis.
         """
-        return replace(self, parameters=tuple(float(parameter) for parameter in parameters))
+        given = tuple(each.detach() if isinstance(each, Tensor) else float(each) for each in parameters)
+        shapes = [tuple(each.shape) if isinstance(each, Tensor) else None for each in given]
+        late = any(isinstance(each, Tensor) and not isinstance(after, Tensor) for each, after in pairwise(given))
+        if late or any(shape is not None and len(shape) != 1 for shape in shapes):
+            words = ["a number" if shape is None else f"a tensor of shape {shape}" for shape in shapes]
+            msg = f"parameters are {', '.join(words)}; expected numbers first, then tensors (batch,), a number a query"
+            raise BankValueError(msg)
+        return replace(self, parameters=given)
+
+    def check(self, queries: Tensor) -> None:
+        """Raise unless every parameter fits ``queries`` (batch, dim).
+
+        Raises:
+            BankValueError: A tensor is of another length or on another device.
+        """
+        for each in self.per_query:
+            if each.shape != queries.shape[:1] or each.device != queries.device:
+                msg = (
+                    f"{self.name} has a parameter of shape {tuple(each.shape)} on {each.device}; expected one number a "
+                    f"query, ({queries.shape[0]},) on {queries.device}"
+                )
+                raise BankValueError(msg)
+
+    @property
+    def numbers(self) -> list[float]:
+        """The parameters that are the same for every query."""
+        return [each for each in self.parameters if not isinstance(each, Tensor)]
+
+    @property
+    def per_query(self) -> list[Tensor]:
+        """The parameters ``(batch,)``."""
+        return [each for each in self.parameters if isinstance(each, Tensor)]
+
+    def arguments(self) -> list[float | Tensor]:
+        """The parameters as ``value`` and ``derivative`` take them, tensors as (batch, 1)."""
+        return [each[:, None] if isinstance(each, Tensor) else each for each in self.parameters]
 
 
 def _same_source(known: PairFunction, new: PairFunction) -> bool:

@@ -70,6 +70,7 @@ def pair_sum(
             f"({queries.shape[0]},), and one a row, ({rows.shape[0]},)"
         )
         raise BankValueError(msg)
+    f.check(queries)
     if impl == "reference":
         rows, selection = brought(rows, selection, queries.device)
         with without_autocast(queries):
@@ -78,14 +79,15 @@ def pair_sum(
     else:
         query_labels, row_labels = (None, None) if labels is None else labels
         value, count, _ = torch.ops.torchbank.pair_sum(
-            queries, rows, f.name, list(f.parameters), query_labels, row_labels, *selection.flat().arguments()
+            queries, rows, f.name, f.numbers, f.per_query, query_labels, row_labels, *selection.flat().arguments()
         )
     return PairSum(value, count.detach())
 
 
 torch.library.define(
     "torchbank::pair_sum",
-    "(Tensor queries, Tensor rows, str name, float[] parameters, Tensor? query_labels, Tensor? row_labels, "
+    "(Tensor queries, Tensor rows, str name, float[] numbers, Tensor[] per_query, "
+    "Tensor? query_labels, Tensor? row_labels, "
     f"{SCHEMA}) -> (Tensor value, Tensor count, Tensor gradient)",
 )
 
@@ -95,7 +97,8 @@ def _pair_sum(
     queries: Tensor,
     rows: Tensor,
     name: str,
-    parameters: list[float],
+    numbers: list[float],
+    per_query: list[Tensor],
     query_labels: Tensor | None,
     row_labels: Tensor | None,
     *flat: Any,
@@ -103,7 +106,7 @@ def _pair_sum(
     labels = None if query_labels is None or row_labels is None else (query_labels, row_labels)
     with without_autocast(queries):
         rows, selection = real_rows(rows, FlatSelection(*flat).selection())
-        f = by_name(name).with_parameters(*parameters)
+        f = by_name(name).with_parameters(*numbers, *per_query)
         return pair_sum_blocked(queries.to(compute_dtype(queries)), rows, f, labels, selection)
 
 
@@ -118,11 +121,12 @@ def pair_sum_blocked(
     value = queries.new_zeros(queries.shape[0])
     count = torch.zeros_like(value)
     gradient = torch.zeros_like(queries)
+    parameters = f.arguments()
     selects = bool(selection.exclude or selection.include or selection.bias is not None)
     for block in stream(queries, rows, selection):
         same = _same(block, labels)
-        terms = f.value(block.scores, same, *f.parameters)
-        slopes = f.derivative(block.scores, same, *f.parameters)
+        terms = f.value(block.scores, same, *parameters)
+        slopes = f.derivative(block.scores, same, *parameters)
         if selects:
             terms, slopes = _own(terms, block.scores), _own(slopes, block.scores)
             # A row left out may have any value, infinite ones too, so it is overwritten and not multiplied by 0.

@@ -79,8 +79,8 @@ def pair_sum_reference(
     weights = kept_mask(selection, scores).to(scores.dtype)
     if selection.bias is not None:
         weights = weights * selection.bias.exp()
-    values = f.value(scores, same, *f.parameters)
-    active = f.derivative(scores.detach(), same, *f.parameters) != 0
+    values = f.value(scores, same, *f.arguments())
+    active = f.derivative(scores.detach(), same, *f.arguments()) != 0
     # where, not a product: a value may be infinite at a row that was left out.
     value = torch.where(weights > 0, values * weights, 0.0).sum(dim=1)
     return PairSum(value, (active * weights).sum(dim=1))
