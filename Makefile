@@ -5,17 +5,17 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 TEST   := $(BIN)/python -m pytest -q -n 2
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench bench-peers clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 # torch first: any other package that asks for torch is then content with the pinned build.
 $(READY): constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt --upgrade pip
 	$(BIN)/python -m pip install -q -c constraints.txt torch
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[all]' --group test --group lint --group bench
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[all]' --group test --group lint
 	@touch $(READY)
 
 demo: $(READY)  ## train a small network on kanji without and with memory, print the gain, draw the pictures
@@ -31,8 +31,17 @@ lint: $(READY)  ## style, types and the import contract
 	$(BIN)/pyrefly check
 	$(BIN)/lint-imports
 
-bench: $(READY)  ## time the reads, losses and push beside their peers; writes benchmarks/results/
-	$(BIN)/python -m benchmarks
+bench: $(READY)  ## time the reads, losses and push beside their peers; writes results, table and plots
+	$(BIN)/python -m benchmarks --out runs/bench.json
+	@target=benchmarks/results/$$($(BIN)/python -m benchmarks.table --name runs/bench.json) && \
+	cp runs/bench.json $$target && $(BIN)/python -m benchmarks.table --readme $$target && \
+	$(BIN)/python -m benchmarks.plots $$target
+
+# torchvision without its needs: its wheel asks for the CUDA build of torch, which nothing here uses.
+bench-peers: $(READY)  ## install what make bench compares with; make test and make lint do not need it
+	$(BIN)/python -m pip install -q -c constraints.txt --group bench-faiss --group bench-pml
+	$(BIN)/python -m pip install -q -c constraints.txt --no-deps torchvision==0.28.0
+	$(BIN)/python -m pip install -q -c constraints.txt --group bench-lightly
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) runs .pytest_cache .ruff_cache .hypothesis

@@ -1,32 +1,58 @@
-"""The table of the README, from a file of results: `python -m benchmarks.table benchmarks/results/FILE.json`."""
+"""The table of a results file: `python -m benchmarks.table FILE`; with `--readme`, between the README's markers;
+with `--name`, the device as a file name."""
 
-import json
 import sys
 from pathlib import Path
 
+from .schema import Line, Results, file_name, read
 
-def cases(lines: list[dict], number: str) -> dict[str, dict[str, float]]:
-    """Per case, the number of each contestant."""
-    table: dict[str, dict[str, float]] = {}
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- benchmarks: begin", "<!-- benchmarks: end -->"
+
+
+def _cases(lines: list[Line]) -> list[list[Line]]:
+    cases: dict[str, list[Line]] = {}
     for line in lines:
-        settings = " ".join(f"{key} {line[key]:,}" for key in ("batch", "rows", "dim", "k") if key in line)
-        table.setdefault(f"`{line['case']}` {settings}", {})[line["who"]] = line[number]
-    return table
+        cases.setdefault(line.case.title(), []).append(line)
+    return list(cases.values())
 
 
-def markdown(results: dict) -> str:
-    """Milliseconds of ours, ratios of the others, and megabytes beyond bank and inputs."""
-    out = ["| case | torchbank | others, as multiples of it |", "|---|---|---|"]
-    for case, times in cases(results["times"], "median_ms").items():
-        (_, ours), *others = times.items()
-        ratios = "; ".join(f"{who} {time / ours:.2g} x" for who, time in others)
-        out.append(f"| {case} | {ours:.3g} ms | {ratios} |")
-    out += ["", "| case | torchbank, extra memory | others |", "|---|---|---|"]
-    for case, sizes in cases(results["memory"], "extra_megabytes").items():
-        (_, ours), *others = sizes.items()
-        out.append(f"| {case} | {ours:.0f} MB | {'; '.join(f'{who} {size:,.0f} MB' for who, size in others)} |")
+def markdown(results: Results) -> str:
+    """Milliseconds of ours and their share of the ceilings, ratios of the others; then extra megabytes."""
+    out = ["| case | torchbank | of matmul / of copy | others, as multiples of it |", "|---|---|---|---|"]
+    for ours, *others in _cases([line for line in results.lines if line.median_ms is not None]):
+        ratios = "; ".join(f"{line.who} {line.median_ms / ours.median_ms:.2g} x" for line in others)
+        share = f"{ours.of_matmul:.0%} / {ours.of_copy:.0%}"
+        out.append(f"| {ours.case.title()} | {ours.median_ms:.3g} ms | {share} | {ratios} |")
+    memory = _cases([line for line in results.lines if line.extra_mb is not None])
+    if memory:
+        out += ["", "| case | torchbank, extra memory | others |", "|---|---|---|"]
+    for ours, *others in memory:
+        sizes = "; ".join(f"{line.who} {line.extra_mb:,.0f} MB" for line in others)
+        out.append(f"| {ours.case.title()} | {ours.extra_mb:,.0f} MB | {sizes} |")
+    failures = [skip for skip in results.skipped if "fails" in skip.why]
+    out += [""] * bool(failures) + [f"- {skip.case.title()}: {skip.who}: {skip.why}" for skip in failures]
     return "\n".join(out)
 
 
+def filled(readme: str, path: Path) -> str:
+    """The README with the table of a file between its markers; the first marker names the file."""
+    head, rest = readme.split(BEGIN, 1)
+    _, tail = rest.split(END, 1)
+    return f"{head}{BEGIN} {path.name} -->\n\n{markdown(read(path))}\n\n{END}{tail}"
+
+
+def main(arguments: list[str]) -> None:
+    """Print the table, or write it into the README, or print the name that a file should bear."""
+    path = Path(next(argument for argument in arguments if not argument.startswith("--")))
+    if "--name" in arguments:
+        print(file_name(read(path)))
+        return
+    if "--readme" in arguments:
+        README.write_text(filled(README.read_text(), path))
+    else:
+        print(markdown(read(path)))
+
+
 if __name__ == "__main__":
-    print(markdown(json.loads(Path(sys.argv[1]).read_text())))
+    main(sys.argv[1:])
