@@ -22,6 +22,7 @@ _EXCESS = reads.PairFunction(
     "contrastive_excess",
     value=lambda scores, same, margin: (scores - margin).clamp_min(0),  # noqa: ARG005
     derivative=lambda scores, same, margin: (scores > margin).to(scores.dtype),  # noqa: ARG005
+    zero_up_to=lambda margin: margin,
 )
 
 

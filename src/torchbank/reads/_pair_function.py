@@ -23,6 +23,8 @@ class PairFunction:
         derivative: The same arguments; returns df/dscore, shaped like ``scores``.
         parameters: Handed to both: numbers such as a margin, then tensors ``(batch,)`` with one number for each
             query, which arrive as ``(batch, 1)`` and are constants to autograd.
+        zero_up_to: ``zero_up_to(*parameters)`` returns the score, or scores (batch, 1), up to which both are 0,
+            as under a margin: rows without a higher score are then not looked at again.
 
     Raises:
         BankValueError: Another function has taken the name.
@@ -47,6 +49,7 @@ class PairFunction:
     value: Callable[..., Tensor]
     derivative: Callable[..., Tensor]
     parameters: tuple[float | Tensor, ...] = ()
+    zero_up_to: Callable[..., float | Tensor] | None = None
 
     def __post_init__(self) -> None:
         known = _BY_NAME.get(self.name)

@@ -122,8 +122,14 @@ def pair_sum_blocked(
     count = torch.zeros_like(value)
     gradient = torch.zeros_like(queries)
     parameters = f.arguments()
+    threshold = _threshold(f, queries)
     selects = bool(selection.exclude or selection.include or selection.bias is not None)
-    for block in stream(queries, rows, selection):
+    for block in stream(queries, rows, selection, contiguous="query" if threshold is None else "row"):
+        if threshold is not None:
+            above = (block.scores.amax(dim=0) > threshold).nonzero().squeeze(1)
+            if not len(above):
+                continue
+            block = block.only(above) if len(above) < _FEW * len(block.rows) else block
         same = _same(block, labels)
         terms = f.value(block.scores, same, *parameters)
         slopes = f.derivative(block.scores, same, *parameters)
@@ -144,9 +150,20 @@ def pair_sum_blocked(
     return value, count, gradient
 
 
+def _threshold(f: PairFunction, queries: Tensor) -> float | None:
+    """The score up to which f is 0 for all queries; None where that saves nothing, or asking would wait for the device.
+
+    Looking at every score once for the highest of each row is cheaper than the few passes that f takes.
+    """
+    if f.zero_up_to is None or queries.device.type != "cpu" or not len(queries):
+        return None
+    return float(torch.as_tensor(f.zero_up_to(*f.arguments())).min())
+
+
 def _own(values: Tensor, scores: Tensor) -> Tensor:
     """Values that may be written in place: a pair function may return the scores themselves, or an expanded number."""
-    shared = values.data_ptr() == scores.data_ptr() or not values.is_contiguous()
+    dense = values.is_contiguous() or values.T.is_contiguous()
+    shared = values.data_ptr() == scores.data_ptr() or not dense
     return values.clone(memory_format=torch.contiguous_format) if shared else values
 
 
@@ -167,7 +184,7 @@ def _add_gradient(
 
 def _same(block: Block, labels: Match | None) -> Tensor:
     if labels is None:
-        return torch.zeros_like(block.scores, dtype=torch.bool)
+        return torch.zeros((), dtype=torch.bool, device=block.scores.device).expand_as(block.scores)
     return labels[0][:, None] == block.values_of(labels[1])[None, :]
 
 

@@ -51,6 +51,13 @@ class Block:
             for each in values:
                 each.masked_fill_(mask, fill)
 
+    def only(self, columns: Int64[Tensor, " picked"]) -> "Block":
+        """Some columns of the block, copied."""
+        slots = columns + self.slots.start if isinstance(self.slots, slice) else self.slots[columns]
+        bias = None if self.bias is None else self.bias[columns]
+        scores = self.scores.T.index_select(0, columns).T
+        return Block(self.rows.index_select(0, columns), scores, slots, self.selection, bias)
+
     def values_of(self, row_values: Tensor) -> Tensor:
         """A per-row tensor ``(rows,)`` at this block's columns."""
         return take(row_values, self.slots, self.scores.device)
