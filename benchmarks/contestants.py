@@ -176,7 +176,7 @@ def contestants(name: str, device: str) -> list[Contestant]:
             Contestant("torchbank", _info_nce),
             *_by_impl(_info_nce_by, device),
             Contestant("MoCo recipe", _moco, floats=6),
-            Contestant("torch.compile", _compiled, needs="torch.compile", floats=6),
+            Contestant("torch.compile", _compiled, needs="torch.compile", dtypes=("float32",), floats=6),
         ],
         "nearest": [
             Contestant("torchbank", partial(_nearest, "auto")),

@@ -7,8 +7,8 @@ MILLION = 1_000_000
 
 CPU = [
     *(Case("info_nce", 1024, 65_536, dim) for dim in (128, 256, 768)),
-    *(Case("info_nce", 1024, 65_536, dim, dtype=BF16) for dim in (128, 256, 768)),
     Case("info_nce", 1024, 65_536, 128, excluded=True),
+    Case("info_nce", 1024, 65_536, 128, dtype=BF16),
     Case("nearest", 256, MILLION, 128, k=10),
     Case("nearest", 1, MILLION, 128, k=10),
     Case("contrastive", 64, 55_000, 128),
@@ -24,6 +24,8 @@ CPU = [
     Case("push", 256, 65_536, 128),
     Case("push", 256, 65_536, 128, dtype=BF16),
     Case("distribution_match", 256, 65_536, 128),
+    # Last: where the processor has no bfloat16 products, the recipe takes a minute and more for one step of these.
+    *(Case("info_nce", 1024, 65_536, dim, dtype=BF16) for dim in (256, 768)),
 ]
 
 GPU = [

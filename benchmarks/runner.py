@@ -156,11 +156,17 @@ class Runner:
         if not here:
             return
         data = inputs(case, self.device)
-        steps, first, peaks = {}, {}, {}
+        steps, first, peaks, times = {}, {}, {}, {}
         for contestant in here:
             try:
                 steps[contestant.who] = step = contestant.make(data)
+                begin = time.perf_counter()
                 first[contestant.who] = step()  # warms up, and is what is compared
+                slow = time.perf_counter() - begin
+                if slow > self.case_seconds and contestant.needs != "torch.compile":
+                    # So slow that a warm-up does not count: the one call is the result.
+                    times[contestant.who] = [slow]
+                    del steps[contestant.who]
                 if self.device == "cuda":
                     peaks[contestant.who] = megabytes_beyond(step, self.device)
             except (RuntimeError, MemoryError) as error:
@@ -172,8 +178,11 @@ class Runner:
         first.clear()
         rounds = 25 * self.rounds if case.name == "push" else self.rounds
         limit = min(self.case_seconds, max(0.0, self.budget - (time.perf_counter() - self.begin)))
-        for who, times in take_turns(steps, rounds, self.device, limit).items():
-            self.results.lines.append(self._line(case, who, times, peaks.get(who)))
+        times |= take_turns(steps, rounds, self.device, limit)
+        for contestant in here:
+            if contestant.who in times:
+                line = self._line(case, contestant.who, times[contestant.who], peaks.get(contestant.who))
+                self.results.lines.append(line)
         steps.clear()
         self._free(data)
 
