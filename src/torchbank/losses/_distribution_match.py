@@ -13,7 +13,7 @@ from torch import Tensor
 from torchbank.errors import BankTypeError, BankValueError, check_choice
 from torchbank.losses._doors import as_scale, widened, without_autocast
 from torchbank.losses._reduction import Reduction, reduced
-from torchbank.losses._sources import BatchRows, RowSelection, RowSource, SlotSource, any_of, as_compared
+from torchbank.losses._sources import BatchRows, RowSelection, RowSource, SlotSource, any_of, as_compared, at_slots
 
 
 def distribution_match(
@@ -39,6 +39,9 @@ def distribution_match(
 
     Over ``blocks`` the softmax is inside each block, and the loss is the mean over blocks. They are read one after
     another: a copy of one block's rows is held, and one readout a block.
+
+    Under ``half_life`` and ``bias`` a row counts as if it were there ``exp(bias)`` times, each copy with its share of
+    the probability.
 
     With ``positive_weight`` the teacher's embedding of the same instance is one more row of the student's softmax,
     and that share of the target lies on it, the rest on the memory: SCE
@@ -144,9 +147,8 @@ def _parts(
     if not isinstance(bank, SlotSource):
         msg = f"blocks are slots of a bank, and bank is {type(bank).__name__}; drop them or give the bank they are of"
         raise BankTypeError(msg)
-    bias = selection.get("bias")
     for slots in blocks:
-        yield bank.subset(slots), selection if bias is None else {**selection, "bias": bias[slots]}
+        yield bank.subset(slots), at_slots(selection, slots)
 
 
 def _of_each_view(selection: RowSelection, views: int) -> RowSelection:

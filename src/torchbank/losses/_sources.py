@@ -149,6 +149,12 @@ def only_label(selection: RowSelection, labels: Tensor) -> RowSelection:
     return {**selection, "include": [{**clause, "label": labels} for clause in clauses]}
 
 
+def at_slots(selection: RowSelection, slots: Tensor) -> RowSelection:
+    """The selection for the rows at ``slots`` alone: a bias is cut to theirs."""
+    bias = selection.get("bias")
+    return selection if bias is None else {**selection, "bias": bias[slots]}
+
+
 def as_compared(embeddings: Float[Tensor, "batch dim"], metric: str) -> Float[Tensor, "batch dim"]:
     """On the unit sphere for cosine, else as they are."""
     return nn.functional.normalize(embeddings, dim=1) if metric == "cosine" else embeddings
