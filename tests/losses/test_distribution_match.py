@@ -117,7 +117,9 @@ def test_reduction__is_that_of_the_values(reduction):
     student, teacher = make_views(VIEWS, 1), make_views(TEACHER_VIEWS, 2)
     values = match(student, teacher, CASE.bank, reduction="none")
     assert values.shape == (oracle.BATCH,)
-    torch.testing.assert_close(match(student, teacher, CASE.bank, reduction=reduction), oracle.reduce(values, reduction))
+    torch.testing.assert_close(
+        match(student, teacher, CASE.bank, reduction=reduction), oracle.reduce(values, reduction)
+    )
 
 
 def test_positive_weight__of_one_is_info_nce():

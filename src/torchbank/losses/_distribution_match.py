@@ -13,7 +13,17 @@ from torch import Tensor
 from torchbank.errors import BankTypeError, BankValueError, check_choice
 from torchbank.losses._doors import as_scale, widened, without_autocast
 from torchbank.losses._reduction import Reduction, reduced
-from torchbank.losses._sources import BatchRows, RowSelection, RowSource, SlotSource, any_of, as_compared, at_slots
+from torchbank.losses._sources import (
+    BatchRows,
+    Clauses,
+    FieldValues,
+    RowSelection,
+    RowSource,
+    SlotSource,
+    any_of,
+    as_compared,
+    at_slots,
+)
 
 
 def distribution_match(
@@ -153,12 +163,12 @@ def _parts(
 
 def _of_each_view(selection: RowSelection, views: int) -> RowSelection:
     """The selection with the values of the instances repeated for each view."""
-    repeated: RowSelection = {**selection}
-    for word in ("exclude", "include"):
-        clauses = any_of(selection.get(word))
-        if clauses:
-            repeated[word] = [{name: values.repeat(views) for name, values in each.items()} for each in clauses]
-    return repeated
+
+    def repeated(clauses: Clauses) -> list[FieldValues]:
+        return [{name: values.repeat(views) for name, values in clause.items()} for clause in any_of(clauses)]
+
+    exclude, include = repeated(selection.get("exclude")), repeated(selection.get("include"))
+    return {**selection, "exclude": exclude or None, "include": include or None}
 
 
 def _as_views(word: str, embeddings: Tensor) -> Float[Tensor, "views batch dim"]:
