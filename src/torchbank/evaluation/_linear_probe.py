@@ -17,6 +17,8 @@ __all__ = ["WEIGHT_DECAYS", "ProbeScores", "linear_probe", "low_shot"]
 
 # What the choice is among, on features of unit variance and a loss that is a mean.
 WEIGHT_DECAYS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
+# Of one row a class none can be held out to choose by.
+ONE_SHOT_WEIGHT_DECAY = 1e-1
 HELD_OUT = 5  # one row in so many
 
 
@@ -44,7 +46,8 @@ def linear_probe(
     Features are standardised (mean 0, variance 1 over the training rows), and the classifier is the optimum of
     `mean cross-entropy + weight_decay / 2 * ||W||^2`: no learning rate, no epochs, nothing random. Of several weight
     decays the best is chosen on a fifth of each class's training rows, held out by the seed; of equal ones the
-    larger. The classifier is then trained on all training rows. The test rows choose nothing.
+    larger. The classifier is then trained on all training rows. The test rows choose nothing. With one training row a
+    class there is nothing to choose by, and 0.1 is taken.
 
     No augmentation is applied to the features, so accuracies are a little below those of papers that train their
     linear layer on random crops.
@@ -58,7 +61,7 @@ def linear_probe(
     Raises:
         BankTypeError: The embeddings are not floating or the labels no integers.
         BankValueError: The shapes do not fit, a row is not finite, there is only one class, a test class has no
-            training row, a weight decay is not above 0, or there are several and no class has two rows.
+            training row, or a weight decay is not above 0.
 
     Example:
         >>> from torchbank.encoders import Encoded
@@ -137,8 +140,7 @@ def _choose(
 ) -> float:
     """The weight decay that does best on the rows held out, from the largest down until it gets worse twice."""
     if not held_out.any():
-        msg = "no class has two training rows, so none can be held out to choose a weight decay; give one"
-        raise BankValueError(msg)
+        return ONE_SHOT_WEIGHT_DECAY
     axes = PrincipalAxes.of(rows[~held_out])
     learned, asked = axes(rows[~held_out]), axes(rows[held_out])
     best, best_accuracy, worse = decays[0], -1.0, 0
