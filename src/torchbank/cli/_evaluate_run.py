@@ -202,7 +202,7 @@ class _Probes:
         if scores.lone_queries:
             self.notes.append(f"{scores.lone_queries:,} images are alone in their class and were left out as queries")
 
-    def _encode(self, part: str, images: data.LabelledImages) -> encoders.Encoded:
+    def _encode(self, part: str, images: data.LabelledExamples) -> encoders.Encoded:
         loader = data.loader(images, batch_size=training.EVALUATION_BATCH)
         path = self.folder.features / f"{images.name}-{part}.safetensors"
         return encoders.encode_once(self.encoder, loader, path, data=images.fingerprint)
