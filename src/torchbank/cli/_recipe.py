@@ -105,6 +105,8 @@ def _draw(config: RunConfig, split: data.Split, folder: RunFolder, result: FitRe
     report.plot_scores(metrics, folder.plots / "scores.png", memory_start=start)
     report.plot_retrieval_sheet(split.test, result.test.embeddings, folder.plots / "retrieval.png")
     drift, bank = result.summary["drift"], result.summary["bank"]
+    if report.has_health(metrics):
+        report.plot_health(metrics, folder.plots / "health.png", drift=drift)
     if drift is not None and max(drift["count"], default=0) >= report.FEWEST_REVISITS:
         oldest = None if bank is None else bank["rows"] // result.summary["batch_size"]
         report.plot_drift(drift, folder.plots / "drift.png", oldest=oldest)
