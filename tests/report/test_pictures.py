@@ -67,6 +67,35 @@ def test_drift__too_little_measured(tmp_path):
         report.plot_drift({**DRIFT, "count": [2, 3, 4]}, tmp_path / "drift.png")
 
 
+def health(**logs):
+    return [{"step": step, **{f"train/{name}": value for name, value in logs.items()}} for step in range(2, 101, 2)]
+
+
+def test_health__draws_what_was_logged(tmp_path):
+    report.plot_health(health(loss=2.0, embedding_std=0.8), tmp_path / "two.png")
+    logs = {"collapsed_loss": 9.7, "winner_entropy": 0.7, "positive_similarity": 0.8, "negative_similarity": 0.1}
+    report.plot_health(health(loss=2.0, embedding_std=0.8, memory_age=50.0, **logs), tmp_path / "six.png", drift=DRIFT)
+    # A row of panels more, and curves in the second and third colour.
+    assert read(tmp_path / "six.png").shape[0] > 1.5 * read(tmp_path / "two.png").shape[0]
+    for color in (VERMILION, GREEN):
+        assert pixels(tmp_path / "six.png", color) > 500
+        assert not pixels(tmp_path / "two.png", color)
+
+
+def test_health__too_little_drift_has_no_panel(tmp_path):
+    metrics = health(loss=2.0, embedding_std=0.8)
+    report.plot_health(metrics, tmp_path / "none.png")
+    report.plot_health(metrics, tmp_path / "few.png", drift={**DRIFT, "count": [2, 3, 4]})
+    np.testing.assert_array_equal(read(tmp_path / "none.png"), read(tmp_path / "few.png"))
+
+
+def test_health__nothing_to_draw(tmp_path):
+    assert not report.has_health(METRICS)
+    with pytest.raises(BankValueError, match="hold none of train/collapsed_loss, train/embedding_std"):
+        report.plot_health(METRICS, tmp_path / "health.png")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_retrieval_sheet__frames_tell_right_from_wrong(tmp_path, channels):
     labels = torch.arange(6).repeat_interleave(4)

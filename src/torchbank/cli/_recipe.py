@@ -6,10 +6,9 @@ from typing import Any
 
 from torch import nn
 
-from torchbank import data, encoders, evaluation, methods, report, training
+from torchbank import data, encoders, methods, report, training
 from torchbank.cli._config import DataConfig, RunConfig
 from torchbank.errors import BankStateError, BankValueError
-from torchbank.io import read_tensors
 from torchbank.training import FitResult, Progress, RunFolder, is_main_process
 
 
@@ -53,28 +52,6 @@ def train_run(
     return result.summary
 
 
-def evaluate_run(path: str) -> tuple[RunConfig, evaluation.RetrievalScores]:
-    """Score the encoder that a run left behind on the test classes of its data.
-
-    Args:
-        path: The run folder.
-
-    Returns:
-        The run's configuration, and the scores.
-
-    Raises:
-        BankError: There is no finished run, or its data is gone.
-    """
-    folder = RunFolder.open(path)
-    config = RunConfig.from_json(folder.read_config())
-    folder.read_summary()
-    split = load_split(config.data)
-    encoder = _build_encoder(config, split)
-    encoder.load_state_dict(read_tensors(folder.model)[0])
-    encoded = encoders.encode(encoder, data.loader(split.test, batch_size=training.EVALUATION_BATCH))
-    return config, evaluation.retrieval(encoded.embeddings, encoded.labels)
-
-
 def load_split(config: DataConfig) -> data.Split:
     """The images that a configuration names.
 
@@ -96,6 +73,18 @@ def load_split(config: DataConfig) -> data.Split:
     )
 
 
+def build_encoder(config: RunConfig, split: data.Split) -> nn.Module:
+    """The encoder that a configuration names, for the images of a split.
+
+    Raises:
+        BankError: There is no such encoder, or it does not take the images or the weights.
+    """
+    shape = split.train.image_shape
+    return encoders.build(
+        config.encoder.encoder, dim=config.method.dim, image_shape=shape, weights=config.encoder.weights
+    )
+
+
 def _check_resumable(config: RunConfig, folder: RunFolder) -> None:
     saved = RunConfig.from_json(RunFolder.open(folder.path).read_config())
     differences = config.differences(saved)
@@ -104,15 +93,8 @@ def _check_resumable(config: RunConfig, folder: RunFolder) -> None:
         raise BankStateError(msg)
 
 
-def _build_encoder(config: RunConfig, split: data.Split) -> nn.Module:
-    shape = split.train.image_shape
-    return encoders.build(
-        config.encoder.encoder, dim=config.method.dim, image_shape=shape, weights=config.encoder.weights
-    )
-
-
 def _build(config: RunConfig, split: data.Split) -> nn.Module:
-    encoder = _build_encoder(config, split)
+    encoder = build_encoder(config, split)
     return methods.build(config.method_name, encoder, config.method, dataset_size=len(split.train))
 
 
@@ -123,6 +105,8 @@ def _draw(config: RunConfig, split: data.Split, folder: RunFolder, result: FitRe
     report.plot_scores(metrics, folder.plots / "scores.png", memory_start=start)
     report.plot_retrieval_sheet(split.test, result.test.embeddings, folder.plots / "retrieval.png")
     drift, bank = result.summary["drift"], result.summary["bank"]
+    if report.has_health(metrics):
+        report.plot_health(metrics, folder.plots / "health.png", drift=drift)
     if drift is not None and max(drift["count"], default=0) >= report.FEWEST_REVISITS:
         oldest = None if bank is None else bank["rows"] // result.summary["batch_size"]
         report.plot_drift(drift, folder.plots / "drift.png", oldest=oldest)

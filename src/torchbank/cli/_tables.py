@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from torchbank.evaluation import RetrievalScores
+from torchbank.cli._evaluate_run import Evaluation
 from torchbank.report import MEASURES, Comparison
 
 
@@ -48,17 +48,23 @@ def print_summary(summary: dict[str, Any]) -> None:
     print_rows(f"{summary['data']['test']['classes']:,} classes that were never seen", headings, [row])
 
 
-def print_scores(title: str, scores: RetrievalScores) -> None:
-    """Every score of an evaluation."""
-    rows = [(f"R@{k}", f"{value:.1%}") for k, value in scores.recall_at.items()]
-    rows += [
-        ("MAP@R", f"{scores.map_at_r:.1%}"),
-        ("R-precision", f"{scores.r_precision:.1%}"),
-        ("mAP", f"{scores.mean_average_precision:.1%}"),
-        ("queries", f"{scores.queries:,}"),
-        ("lone queries, left out", f"{scores.lone_queries:,}"),
+def print_evaluation(result: Evaluation) -> None:
+    """Every score of an evaluation, with what it depends on."""
+    rows = [
+        (
+            score.protocol,
+            score.data,
+            score.measure,
+            f"{score.train_rows:,}" if score.train_rows else "-",
+            f"{score.test_rows:,}",
+            f"{score.value:.1%}",
+        )
+        for score in result.scores
     ]
-    print_rows(title, ("score", "value"), rows)
+    headings = ("protocol", "data", "measure", "labelled", "scored", "score")
+    print_rows(f"{result.method} trained on {result.trained_on}, features of dim {result.dim}", headings, rows)
+    for note in result.notes:
+        print(f"{note}.")
 
 
 def print_comparison(comparison: Comparison, measures: Sequence[str] = tuple(MEASURES)) -> None:

@@ -19,7 +19,7 @@ def plot_loss(metrics: Metrics, path: str | Path, *, memory_start: int | None = 
     Raises:
         BankValueError: The metrics hold no loss.
     """
-    steps, losses = _series(metrics, "train/loss")
+    steps, losses = series(metrics, "train/loss")
     with picture(Path(path)) as figure:
         axes = figure.subplots()
         axes.plot(steps, losses, color=BLUE, alpha=0.3, linewidth=1.2, label="loss")
@@ -54,7 +54,7 @@ def plot_scores(metrics: Metrics, path: str | Path, *, memory_start: int | None 
             ("test/recall_at_1", "R@1", VERMILION, "s"),
             ("test/map_at_r", "MAP@R", BLUE, "o"),
         ):
-            steps, values = _series(metrics, name)
+            steps, values = series(metrics, name)
             percent = [100 * value for value in values]
             finals[word] = percent[-1]
             axes.plot(steps, percent, color=color, marker=marker, markersize=7)
@@ -74,7 +74,12 @@ def plot_scores(metrics: Metrics, path: str | Path, *, memory_start: int | None 
         thousands(axes.xaxis)
 
 
-def _series(metrics: Metrics, name: str) -> tuple[list[int | float], list[int | float]]:
+def series(metrics: Metrics, name: str) -> tuple[list[int | float], list[int | float]]:
+    """Steps and values of the lines that hold a name.
+
+    Raises:
+        BankValueError: None does.
+    """
     lines = [line for line in metrics if name in line]
     if not lines:
         msg = f"the metrics hold no {name!r}; train for at least one log or evaluation before drawing it"
