@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import torchbank as tb
-from torchbank.losses import contrastive, info_nce, sup_con
+from torchbank.losses import contrastive, distribution_match, info_nce, nce, sup_con
 
 CASE = oracle.make_case()
 NOBODY = torch.full((oracle.ROWS,), -torch.inf)
@@ -25,6 +25,19 @@ def contrastive_of(queries, bank, labels, **keywords):
     return contrastive(queries, bank, labels=labels, margin=0.1, **keywords)
 
 
+def distribution_match_of(queries, bank, labels, *, blocks=None, temperature=0.1, **keywords):
+    teacher = CASE.positives[: len(queries)].to(torch.bfloat16).to(queries.dtype)
+    slots = None if blocks is None or not len(bank) else torch.arange(oracle.ROWS).view(blocks, -1)
+    temperatures = {"student_temperature": temperature, "teacher_temperature": temperature / 2}
+    return distribution_match(queries, teacher, bank, blocks=slots, **temperatures, **keywords)
+
+
+def nce_of(queries, bank, labels, **keywords):
+    positives = CASE.positives[: len(queries)].to(torch.bfloat16).to(queries.dtype)
+    noise = torch.arange(len(bank)).repeat(2)
+    return nce(queries, positives, bank, noise=noise, log_normalizer=1.0, **keywords)
+
+
 # Each loss as a function of queries, bank and labels.
 LOSSES = {
     "info_nce": info_nce_of,
@@ -32,9 +45,22 @@ LOSSES = {
     "sup_con": lambda queries, bank, labels, **keywords: sup_con(queries, bank, labels=labels, **keywords),
     "contrastive_anchor": contrastive_of,
     "contrastive_active": partial(contrastive_of, normalize="active"),
+    "distribution_match": distribution_match_of,
+    "distribution_match_blocks": partial(distribution_match_of, blocks=3),
+    "nce": nce_of,
 }
+OF_A_BANK_ONLY = {"distribution_match_blocks", "nce"}
 every_loss = pytest.mark.parametrize("name", LOSSES)
-bank_or_batch = pytest.mark.parametrize("bank", [CASE.bank, None], ids=["bank", "batch"])
+every_batch_loss = pytest.mark.parametrize("name", [name for name in LOSSES if name not in OF_A_BANK_ONLY])
+every_loss_of_bank_or_batch = pytest.mark.parametrize(
+    ("name", "bank"),
+    [
+        pytest.param(name, bank, id=f"{name}-{side}")
+        for name in LOSSES
+        for side, bank in (("bank", CASE.bank), ("batch", None))
+        if side == "bank" or name not in OF_A_BANK_ONLY
+    ],
+)
 
 
 def value_and_gradient(name, queries, bank, labels, **keywords):
@@ -44,8 +70,7 @@ def value_and_gradient(name, queries, bank, labels, **keywords):
     return loss.detach(), queries.grad
 
 
-@bank_or_batch
-@every_loss
+@every_loss_of_bank_or_batch
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_gradient__passes_gradcheck(name, bank, reduction):
     queries, labels = CASE.queries[:4].clone().requires_grad_(), CASE.labels[:4]
@@ -81,14 +106,13 @@ def test_gradient__is_refused_a_second_time(name):
         gradient.square().sum().backward()
 
 
-@every_loss
+@every_batch_loss
 def test_gradient__may_be_differentiated_over_the_batch(name):
     queries, labels = CASE.queries[:4].clone().requires_grad_(), torch.tensor([0, 1, 0, 1])
     torch.autograd.gradgradcheck(lambda q: LOSSES[name](q, None, labels), (queries,), atol=1e-4)
 
 
-@bank_or_batch
-@every_loss
+@every_loss_of_bank_or_batch
 def test_autocast__changes_nothing(name, bank):
     queries = CASE.queries.float()
     expected = value_and_gradient(name, queries, bank, CASE.labels)
@@ -101,8 +125,7 @@ def test_autocast__changes_nothing(name, bank):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
-@bank_or_batch
-@every_loss
+@every_loss_of_bank_or_batch
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_queries__get_half_gradients_of_a_float32_loss(name, bank, dtype):
     queries = CASE.queries.to(dtype)
@@ -128,6 +151,10 @@ def test_half_queries__get_half_gradients_of_a_float32_loss(name, bank, dtype):
 )
 def test_nothing_to_compare_with__is_zero_and_moves_nothing(name, reduction, bank, keywords):
     """A batch of one over nothing: no negative and no positive anywhere."""
+    if name in OF_A_BANK_ONLY and bank is None:
+        pytest.skip("needs a bank")
+    if name == "nce" and keywords:
+        pytest.skip("draws that are left out were drawn: the positive is still told from them")
     loss, gradient = value_and_gradient(
         name, CASE.queries[:1], bank, torch.tensor([3]), reduction=reduction, **keywords
     )
@@ -143,14 +170,13 @@ def test_some_masked__leaves_the_others_as_they_are(name):
     blind = {"exclude": [{"camera": row} for row in cameras], "reduction": "none"}
     loss, gradient = value_and_gradient(name, CASE.queries, CASE.bank, CASE.labels, **blind)
     assert torch.isfinite(gradient).all()
-    if name != "info_nce_both":
+    if name not in ("info_nce_both", "nce"):
         assert loss[0] == 0
         assert (gradient[0] == 0).all()
     assert (gradient[1:-1].norm(dim=1) > 0).all()
 
 
-@bank_or_batch
-@every_loss
+@every_loss_of_bank_or_batch
 def test_empty_batch__is_zero_and_supports_backward(name, bank):
     nobody = torch.zeros(0, dtype=torch.int64)
     for reduction in ("mean", "sum", "none"):
@@ -160,7 +186,7 @@ def test_empty_batch__is_zero_and_supports_backward(name, bank):
         assert gradient.shape == (0, oracle.DIM)
 
 
-@pytest.mark.parametrize("name", ["info_nce", "info_nce_both", "sup_con"])
+@pytest.mark.parametrize("name", ["info_nce", "info_nce_both", "sup_con", "distribution_match", "nce"])
 def test_temperature__extreme_logits_stay_finite(name):
     for temperature in (1e-3, 1e3):
         loss, gradient = value_and_gradient(name, CASE.queries.float(), CASE.bank, CASE.labels, temperature=temperature)
@@ -200,7 +226,7 @@ def graphs_of(backend, losses, sizes, side):
 @pytest.mark.parametrize(("side", "backend"), [("bank", "aot_eager"), ("batch", "eager")])
 def test_compile__one_graph_a_shape_family(side, backend):
     # One graph for the first size, one with a symbolic batch for all others.
-    losses = [LOSSES[name] for name in ("info_nce", "sup_con", "contrastive_active")]
+    losses = [LOSSES[name] for name in ("info_nce", "sup_con", "contrastive_active", "distribution_match")]
     assert graphs_of(backend, losses, [4, 6, 5, 6, 7, 3], side) == 2
 
 

@@ -118,8 +118,9 @@ class Split(NamedTuple):
 
     @property
     def shares_classes(self) -> bool:
-        """Whether any class is in both parts."""
-        return bool(torch.isin(self.test.labels.unique(), self.train.labels).any())
+        """Whether any class is in both parts: they name their classes alike, and some label is in both."""
+        named_alike = self.train.class_names == self.test.class_names
+        return named_alike and bool(torch.isin(self.test.labels.unique(), self.train.labels).any())
 
 
 class ArrayImages(LabelledImages):

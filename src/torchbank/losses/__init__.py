@@ -6,7 +6,19 @@ Every loss takes ``reduction=`` and the row selection of a bank's reads (``exclu
 """
 
 from torchbank.losses._contrastive import ContrastivePairs, Normalize, contrastive, contrastive_pairs
+from torchbank.losses._distribution_match import distribution_match
 from torchbank.losses._info_nce import info_nce
+from torchbank.losses._nce import nce, nce_log_normalizer
 from torchbank.losses._sup_con import sup_con
 
-__all__ = ["ContrastivePairs", "Normalize", "contrastive", "contrastive_pairs", "info_nce", "sup_con"]
+__all__ = [
+    "ContrastivePairs",
+    "Normalize",
+    "contrastive",
+    "contrastive_pairs",
+    "distribution_match",
+    "info_nce",
+    "nce",
+    "nce_log_normalizer",
+    "sup_con",
+]
