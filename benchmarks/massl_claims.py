@@ -29,7 +29,7 @@ VARIANTS: dict[str, Record] = {
 def work(settings: Record) -> Record:
     """Train one variant and score its encoder: a job of `benchmarks.jobs`."""
     split = load(settings["data"], tiny=settings["tiny"])
-    encoder, logs = train(split, settings)
+    encoder, logs, _ = train(split, settings)
     spread = logs["train/embedding_std"]
     scores = probes(*features(encoder, split)) if spread >= COLLAPSED else {"knn": None, "linear": None}
     return {**scores, "spread": spread, "logs": logs}

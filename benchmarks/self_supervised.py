@@ -7,7 +7,6 @@ Each run trains and is scored in a process of its own. Labels are used by the sc
 """
 
 import argparse
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -94,13 +93,8 @@ MEASURES = (
 def work(settings: Record) -> Record:
     """Train one method and score its encoder: a job of `benchmarks.jobs`."""
     split = load(settings["data"], tiny=settings["tiny"])
-    begin = time.perf_counter()
-    encoder, logs = train(split, settings)
-    result: Record = {
-        "minutes": (time.perf_counter() - begin) / 60,
-        "megabytes": training.peak_process_bytes() / 1e6,
-        "logs": logs,
-    }
+    encoder, logs, seconds = train(split, settings)
+    result: Record = {"minutes": seconds / 60, "megabytes": training.peak_process_bytes() / 1e6, "logs": logs}
     result |= own_scores(encoder, split)
     other = next(name for name in AUGMENTATIONS if name != settings["data"])
     labelled, asked = features(encoder, load(other, tiny=settings["tiny"]))
@@ -126,18 +120,18 @@ def _few_images(images: Any) -> data.ArrayImages:
     return data.ArrayImages(pixels, images.labels[rows], class_names=images.class_names, name=images.name)
 
 
-def train(split: data.Split, settings: Record) -> tuple[nn.Module, Record]:
+def train(split: data.Split, settings: Record) -> tuple[nn.Module, Record, float]:
     """Train what the settings name.
 
     Returns:
-        The encoder, and what the last steps logged about its health.
+        The encoder, what the last steps logged about its health, and the seconds that the steps took.
     """
     training.seed_everything(settings["seed"])
     channels = split.train.image_shape[0]
     encoder = encoders.ConvNet(DIM, channels=channels, widths=WIDTHS)
     name = settings["method"]
     if name is None:
-        return encoder, {}
+        return encoder, {}, 0.0
     config = methods.METHODS[name].config(**settings["config"])
     if getattr(config, "total_steps", 0) is None:
         config = replace(config, total_steps=settings["steps"])
@@ -155,8 +149,9 @@ def train(split: data.Split, settings: Record) -> tuple[nn.Module, Record]:
         checkpoint_every=0,
         device="cpu",
     )
-    training.fit(method, split, plan, on_progress=lambda progress: logs.update(progress.values))
-    return method.encoder, {name: value for name, value in logs.items() if name.startswith("train/")}
+    fitted = training.fit(method, split, plan, on_progress=lambda progress: logs.update(progress.values))
+    health = {name: value for name, value in logs.items() if name.startswith("train/")}
+    return method.encoder, health, fitted.summary["timing"]["seconds_in_steps"]
 
 
 def own_scores(encoder: nn.Module, split: data.Split) -> Record:
