@@ -42,7 +42,7 @@ def test_evaluate__every_protocol_says_what_it_depends_on(torchbank, trained, ph
 
 def test_evaluate__features_are_kept(torchbank, trained):
     torchbank("evaluate", trained.path)
-    (file,) = (path for path in trained.features.iterdir() if path.name == "photos-test.safetensors")
+    (file,) = (path for path in trained.features.iterdir() if path.name == "photos-test-0.safetensors")
     written = file.stat().st_mtime_ns
     first = trained.evaluation.read_bytes()
     assert torchbank("evaluate", trained.path).code == 0

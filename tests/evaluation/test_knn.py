@@ -67,7 +67,6 @@ def test_knn__presets(preset, ks, temperature):
     scores = evaluation.knn(train, test, preset=preset)
     assert list(scores.accuracy) == ks
     assert scores == evaluation.knn(train, test, ks=ks[::-1], temperature=temperature)
-    assert scores.as_dict() == {f"knn_{k}": scores.accuracy[k] for k in ks}
 
 
 def test_knn__one_near_vote_beats_two_far_ones():

@@ -48,8 +48,18 @@ def test_scores__both_are_drawn(tmp_path):
     assert pixels(tmp_path / "scores.png", VERMILION) > 1_000
 
 
+def test_scores__of_shared_classes_and_of_pairs(tmp_path):
+    knn = [{"step": 50, "test/knn_accuracy": 0.5, "test/knn_k": 200, "test/knn_temperature": 0.1}]
+    report.plot_scores(knn, tmp_path / "knn.png")
+    assert pixels(tmp_path / "knn.png", BLUE) > 300
+    pairs = [{"step": step, "test/forward_recall_at_1": 0.3, "test/backward_recall_at_1": 0.2} for step in (50, 100)]
+    report.plot_scores(pairs, tmp_path / "pairs.png")
+    assert pixels(tmp_path / "pairs.png", BLUE) > 1_000
+    assert pixels(tmp_path / "pairs.png", VERMILION) > 1_000
+
+
 def test_curves__nothing_to_draw(tmp_path):
-    with pytest.raises(BankValueError, match="hold no 'test/recall_at_1'"):
+    with pytest.raises(BankValueError, match="hold no score of the test part"):
         report.plot_scores([{"step": 1, "train/loss": 1.0}], tmp_path / "scores.png")
     assert not list(tmp_path.iterdir())
 

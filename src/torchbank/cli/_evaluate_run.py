@@ -134,7 +134,17 @@ class _Probes:
 
     @cached_property
     def labelled_and_asked(self) -> tuple[encoders.Encoded, encoders.Encoded]:
-        """The images whose labels are known and those that are classified."""
+        """The images whose labels are known and those that are classified.
+
+        Raises:
+            BankValueError: There are no classes.
+        """
+        if isinstance(self.split.test, data.TextPairs):
+            msg = (
+                f"{self.split.test.name} has pairs and no classes, so there is nothing to classify; expected "
+                "--protocol retrieval"
+            )
+            raise BankValueError(msg)
         if self.split.shares_classes:
             return self._encode("train", self.split.train), self.test
         seed = self.settings.seed
@@ -190,6 +200,14 @@ class _Probes:
 
     def _retrieval(self) -> Iterator[tuple[str, int, int, float]]:
         test = self.test
+        if isinstance(self.split.test, data.TextPairs):
+            scores = evaluation.paired_retrieval(
+                test.embeddings, self._encode("test", self.split.test, view=1).embeddings
+            )
+            for words, recall in (("", scores.forward), (" back", scores.backward)):
+                for k, value in recall.items():
+                    yield f"R@{k}{words}", 0, scores.pairs, value
+            return
         scores = evaluation.retrieval(test.embeddings, test.labels)
         values = {f"R@{k}": value for k, value in scores.recall_at.items()}
         values |= {
@@ -202,7 +220,7 @@ class _Probes:
         if scores.lone_queries:
             self.notes.append(f"{scores.lone_queries:,} images are alone in their class and were left out as queries")
 
-    def _encode(self, part: str, images: data.LabelledExamples) -> encoders.Encoded:
-        loader = data.loader(images, batch_size=training.EVALUATION_BATCH)
-        path = self.folder.features / f"{images.name}-{part}.safetensors"
-        return encoders.encode_once(self.encoder, loader, path, data=images.fingerprint)
+    def _encode(self, part: str, examples: data.LabelledExamples, *, view: int = 0) -> encoders.Encoded:
+        loader = data.loader(examples, batch_size=training.EVALUATION_BATCH)
+        path = self.folder.features / f"{examples.name}-{part}-{view}.safetensors"
+        return encoders.encode_once(self.encoder, loader, path, data=examples.fingerprint, view=view)

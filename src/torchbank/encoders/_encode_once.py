@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from torchbank.encoders._encode import Encoded, LabelledBatch, encode
+from torchbank.encoders._encode import Encoded, LabelledBatch, LabelledViews, encode
 from torchbank.errors import BankFileNotFoundError, FileFormatError
 from torchbank.io import read_tensors, write_tensors
 
@@ -18,11 +18,12 @@ KIND = "features"
 
 def encode_once(
     encoder: nn.Module,
-    loader: Iterable[LabelledBatch],
+    loader: Iterable[LabelledBatch | LabelledViews],
     path: str | Path,
     *,
     data: str,
     device: torch.device | str | None = None,
+    view: int = 0,
 ) -> Encoded:
     """What `encode` gives, from a file where one of the same encoder and data is there.
 
@@ -34,6 +35,7 @@ def encode_once(
         path: The file; its folder is made.
         data: A fingerprint of what the loader yields, such as `torchbank.data.LabelledImages.fingerprint`.
         device: See `encode`.
+        view: See `encode`.
 
     Raises:
         BankValueError: See `encode`.
@@ -53,16 +55,16 @@ def encode_once(
         True
     """
     path = Path(path)
-    key = {"kind": KIND, "encoder": _fingerprint(encoder), "data": data}
+    key = {"kind": KIND, "encoder": _fingerprint(encoder), "data": data, "view": view}
     found = _read(path, key)
     if found is None:
-        found = encode(encoder, loader, device=device)
+        found = encode(encoder, loader, device=device, view=view)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_tensors(path, found._asdict(), {**key, "checksum": _checksum(found._asdict())})
     return found
 
 
-def _read(path: Path, key: dict[str, str]) -> Encoded | None:
+def _read(path: Path, key: dict[str, str | int]) -> Encoded | None:
     """The embeddings of a file, or None if it is not what is wanted."""
     try:
         tensors, header = read_tensors(path)

@@ -36,10 +36,6 @@ class KNNScores:
     accuracy: dict[int, float]
     temperature: float
 
-    def as_dict(self) -> dict[str, float]:
-        """Flatten to names and numbers, for logs: `knn_10`, `knn_20` and so on."""
-        return {f"knn_{k}": value for k, value in self.accuracy.items()}
-
 
 @torch.no_grad()
 def knn(
