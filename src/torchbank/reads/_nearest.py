@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from torchbank.errors import BankValueError, check_choice
+from torchbank.reads import _bf16_candidates
 from torchbank.reads._doors import Impl, check_tensors, without_autocast
 from torchbank.reads._group_maxima import few, nearest_blocked, nearest_of_few
 from torchbank.reads._reference import compute_dtype, nearest_reference
@@ -90,6 +91,8 @@ def _nearest(
         queries = queries.to(compute_dtype(queries))
         if impl == "auto" and few(queries, rows, k, metric):
             return nearest_of_few(queries, rows, k, selection)
+        if impl == "auto" and _bf16_candidates.fits(queries, rows, k, metric):
+            return _bf16_candidates.nearest_by_candidates(queries, rows, k, selection)
         return nearest_blocked(queries, rows, k, metric, selection)
 
 
