@@ -13,6 +13,7 @@ from torch import Tensor
 
 from torchbank.errors import check_choice
 from torchbank.reads import _fused_attention
+from torchbank.reads._bf16_products import bf16_products
 from torchbank.reads._doors import Impl, Precision, as_scale, check_tensors, without_autocast
 from torchbank.reads._first_order import first_order_only, no_gradients
 from torchbank.reads._reference import attend_reference, compute_dtype
@@ -41,8 +42,8 @@ def attend(
         rows: ``(rows, dim)`` float32, bfloat16 or float16 (float64 too), on the queries' device.
         scale: Inverse temperature: a number or a 0-d tensor, which then learns.
         selection: Which rows a query sees; None is all of them.
-        precision: For rows of 16 bits: ``"exact"`` multiplies in float32, ``"fast"`` may round queries and
-            readout to the rows' dtype.
+        precision: For rows of 16 bits: ``"exact"`` multiplies in float32, ``"fast"`` may round queries, scores,
+            weights and readout to the rows' dtype.
         impl: ``"reference"`` builds the logits and is differentiable in the rows too and twice; ``"blocked"``
             streams; ``"auto"`` streams by whichever form is fastest.
 
@@ -95,9 +96,10 @@ def _attend(
     with without_autocast(queries):
         rows, selection = real_rows(rows, FlatSelection(*flat).selection())
         queries = queries.to(compute_dtype(queries))
-        if impl == "auto" and _fused_attention.fits(queries, rows, selection, fast=fast):
+        products = bf16_products(queries, rows) if fast else None
+        if impl == "auto" and products is None and _fused_attention.fits(queries, rows, selection, fast=fast):
             return _fused_attention.attend(queries, rows, scale)
-        return attend_blocked(queries, rows, scale, selection)
+        return attend_blocked(queries, rows, scale, selection, products)
 
 
 def attend_blocked(
@@ -105,12 +107,16 @@ def attend_blocked(
     rows: Float[Tensor, "rows dim"],
     scale: Float[Tensor, ""],
     selection: Selection,
+    products: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The running log-sum-exp and readout, rescaled whenever a block raises the maximum."""
+    """The running log-sum-exp and readout, rescaled whenever a block raises the maximum.
+
+    ``products`` is the dtype of the matrix products; None is that of the queries.
+    """
     highest = queries.new_full((queries.shape[0], 1), -torch.inf)
     total = torch.zeros_like(highest)
     readout = torch.zeros_like(queries)
-    for block in stream(queries * scale.to(queries.dtype), rows, selection):
+    for block in stream(queries * scale.to(queries.dtype), rows, selection, products=products):
         logits = block.scores
         if block.bias is not None:
             logits += block.bias
@@ -121,7 +127,11 @@ def attend_blocked(
         weights = logits.sub_(shift).exp_()
         shrink = (highest - shift).exp_()
         total.mul_(shrink).add_(weights.sum(dim=1, keepdim=True))
-        readout.mul_(shrink).addmm_(weights, block.rows)
+        readout.mul_(shrink)
+        if products is None:
+            readout.addmm_(weights, block.rows)
+        else:
+            readout += weights.to(products) @ block.rows
         highest = new_highest
     lse = (total.log() + highest).squeeze(1)
     return lse, readout / total.masked_fill(total == 0, 1.0)

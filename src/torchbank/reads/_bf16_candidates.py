@@ -9,12 +9,11 @@ a better row. The few that are not proven are read again in float32.
 Axes: batch (queries), width (groups kept for a query), members (rows of a group).
 """
 
-from functools import cache
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from torchbank.reads._bf16_products import fast_products
 from torchbank.reads._group_maxima import best_groups, best_rows, group_rows, nearest_blocked
 from torchbank.reads._score_again import score_again
 from torchbank.reads._selection import Selection
@@ -42,7 +41,7 @@ def fits(queries: Tensor, rows: Tensor, k: int, metric: str) -> bool:
         and len(queries) >= least
         and rows.shape[1] >= _DIM
         and k <= _NEIGHBORS
-        and _fast_products()
+        and fast_products()
     )
 
 
@@ -112,10 +111,3 @@ class _Slack:
         relative = self._sums if block.bias is None else self._sums + _ROUNDOFF
         slack = (self._lost + self._flushed) * norm + self._norms * (lost + relative * norm) + self._flushed
         return slack * _SAFETY
-
-
-@cache
-def _fast_products() -> bool:
-    """Whether PyTorch multiplies bfloat16 matrices by instructions of this processor made for it."""
-    known = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return torch.backends.mkldnn.is_available() and any(getattr(torch.cpu, name, bool)() for name in known)
