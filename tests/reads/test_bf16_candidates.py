@@ -6,7 +6,7 @@ from read_oracles import KINDS, selections, unit
 from torch import Tensor
 
 from torchbank.reads import MappedRows, Selection, _bf16_candidates, nearest
-from torchbank.reads._bf16_candidates import _ROUNDOFF, _Slack, nearest_by_candidates
+from torchbank.reads._bf16_candidates import _half_unit, _Slack, nearest_by_candidates
 from torchbank.reads._selection import real_rows
 from torchbank.reads._stream import stream
 
@@ -83,7 +83,7 @@ def test_bound__holds_for_every_pair(kind: str, dtype: torch.dtype, biased: bool
     truth = queries.double() @ rows.double().T
     for block in stream(queries, rows, Selection(bias=bias), size=300, products=torch.bfloat16):
         scores = block.scores.double()
-        bound = scores + slack(block).double()[:, None] + (0 if biased else _ROUNDOFF * scores.abs())
+        bound = scores + slack(block).double()[:, None] + (0 if biased else _half_unit(block.scores).double())
         assert (truth[:, block.slots] <= bound).all()
 
 

@@ -24,7 +24,8 @@ from torchbank.reads._stream import Block
 # most of the time goes into ranking groups and scoring them again.
 _BATCH, _BATCH_OF_ROUNDED_ROWS, _DIM = 128, 16, 64
 _NEIGHBORS = 32
-# The unit roundoff of bfloat16, and the least normal number: the products flush what is below it to zero.
+# The unit roundoff of bfloat16, which has 8 bits of precision, and its least normal number: products flush what is
+# smaller to zero.
 _ROUNDOFF, _TINY = 2.0**-8, 2.0**-126
 # Covers the rounding of sums and norms in float32, for dims up to a few thousand.
 _SAFETY = 1 + 2.0**-9
@@ -50,7 +51,7 @@ def nearest_by_candidates(
 ) -> tuple[Tensor, Tensor]:
     """Scores (batch, k) and slots (batch, k) by inner product; -inf and -1 where there are fewer than k rows."""
     best = best_groups(queries, rows, selection, _width(k), group=group_rows(k), slack=_Slack(queries, rows))
-    bounds = best.maxima + _ROUNDOFF * best.maxima.abs()
+    bounds = best.maxima + _half_unit(best.maxima)
     scores = queries.new_full(best.members.shape, -torch.inf)
     leading = torch.zeros_like(bounds, dtype=torch.bool)
     leading[:, :k] = True
@@ -66,8 +67,14 @@ def nearest_by_candidates(
 
 
 def _width(k: int) -> int:
-    """Groups to keep: those between the k-th score and the error below it are the ones that may hold a neighbour."""
-    return k + 16
+    """Groups to keep: all whose bounds reach the k-th score, as far as can be known beforehand."""
+    return 2 * k + 40
+
+
+def _half_unit(products: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:
+    """The most that rounding to bfloat16 takes from a product that comes out as this or less."""
+    exponent = torch.frexp(products).exponent
+    return torch.ldexp(torch.ones_like(products), exponent - 9).masked_fill_(products == -torch.inf, 0.0)
 
 
 def _kth(scores: Float[Tensor, "batch width members"], k: int) -> Float[Tensor, "batch 1"]:
@@ -96,6 +103,7 @@ class _Slack:
     def __init__(self, queries: Float[Tensor, "batch dim"], rows: Float[Tensor, "rows dim"]) -> None:
         rounded = queries.bfloat16()
         self._rows = rows
+        self._gone: Tensor | None = None
         self._lost = torch.linalg.vector_norm(queries - rounded, dim=1)
         self._norms = torch.linalg.vector_norm(queries, dim=1) + self._lost
         self._flushed = _TINY * rows.shape[1]
@@ -107,7 +115,10 @@ class _Slack:
         norm = torch.linalg.vector_norm(true, dim=1, dtype=torch.float32).amax()
         lost = self._flushed
         if true.dtype != block.rows.dtype:
-            lost = lost + torch.linalg.vector_norm(true.float() - block.rows, dim=1).amax()
+            if self._gone is None:
+                self._gone = torch.empty(true.shape, device=true.device)
+            gone = torch.sub(true, block.rows, out=self._gone[: len(true)])
+            lost = lost + torch.linalg.vector_norm(gone, dim=1).amax()
         relative = self._sums if block.bias is None else self._sums + _ROUNDOFF
         slack = (self._lost + self._flushed) * norm + self._norms * (lost + relative * norm) + self._flushed
         return slack * _SAFETY

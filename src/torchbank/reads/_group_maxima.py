@@ -26,7 +26,7 @@ from torchbank.reads._stream import Block, block_rows, stream
 # Up to this many neighbours, groups are large and few maxima wait to be ranked: 4 MB of them in float32, which are
 # the groups of 131,072 rows at batch 256. Beyond, more is ranked at a time: ranking costs more than reading.
 _FEW_NEIGHBORS = 16
-_MAXIMA_FOR_FEW, _MAXIMA = 1 << 20, 1 << 22
+_MAXIMA_FOR_FEW, _MAXIMA = 1 << 20, 1 << 21
 # A bank of fewer groups than this many times those that would be read again is ranked whole, if neither its scores
 # nor its rows in float32 take more than 16 MB.
 _WHOLE_GROUPS = 64
@@ -35,7 +35,7 @@ _WHOLE = 1 << 22
 # few beyond the last multiple.
 _VECTOR, _WIDE_BATCH = 32, 256
 # Products of 16 bits are so quick that blocks of more rows pay: fewer, longer passes, though through the third cache.
-_LARGE = 4
+_LARGE = 2
 # Inner products rank Euclidean neighbours up to rounding, so that many more groups are scored again.
 _EUCLIDEAN_MARGIN = 8
 
