@@ -178,7 +178,7 @@ def triplet_sum_reference(
     with torch.no_grad():
         kept, same = kept_mask(selection, scores), labels[0][:, None] == labels[1][None, :]
         positives, order = scores.masked_fill(~(kept & same), torch.inf).sort(dim=1)
-        weights = None if selection.bias is None else selection.bias.exp().to(scores.dtype)
+        weights = None if selection.bias is None else selection.bias.to(scores.dtype).exp()
         weight_table = None if weights is None else weights[order].masked_fill_(positives == torch.inf, 0.0)
         hinges = Hinges(SortedPositives(positives, weight_table), margin, mining == "semi-hard")
         pushes = hinges.add(scores.masked_fill(~kept | same, torch.finfo(scores.dtype).min), weights)
@@ -292,7 +292,8 @@ def _extremes(
     )
     weights = ((low >= 0) & (high >= 0)).to(queries.dtype)
     if bias is not None:
-        weights = weights * (bias[low] + bias[high]).to(weights.dtype).exp()
+        bias = bias.to(weights.dtype)
+        weights = weights * (bias[low] + bias[high]).exp()
     return low, high, weights
 
 
