@@ -187,3 +187,12 @@ def multi_similarity(
 def reduce(values: torch.Tensor, reduction: str) -> torch.Tensor:
     """By name."""
     return {"none": values, "sum": values.sum(), "mean": values.mean()}[reduction]
+
+
+def assert_same_with_gradients(loss: torch.Tensor, expected: torch.Tensor, queries: torch.Tensor) -> None:
+    """Values (batch,) and their gradients by the queries."""
+    upstream = torch.linspace(-1, 2, len(expected)).double()
+    torch.testing.assert_close(loss, expected, rtol=1e-9, atol=1e-9)
+    (ours,) = torch.autograd.grad(loss, queries, upstream)
+    (theirs,) = torch.autograd.grad(expected, queries, upstream)
+    torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-9)

@@ -11,14 +11,6 @@ CASES = {metric: oracle.make_case(metric) for metric in ("cosine", "dot")}
 SETTINGS = [setting.name for setting in CASES["cosine"].settings()]
 
 
-def assert_same_with_gradients(loss, expected, queries):
-    upstream = torch.linspace(-1, 2, len(expected)).double()
-    torch.testing.assert_close(loss, expected, rtol=1e-9, atol=1e-9)
-    (ours,) = torch.autograd.grad(loss, queries, upstream)
-    (theirs,) = torch.autograd.grad(expected, queries, upstream)
-    torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-9)
-
-
 @pytest.mark.parametrize("epsilon", [0.1, -0.4, torch.inf])
 @pytest.mark.parametrize("metric", ["cosine", "dot"])
 @pytest.mark.parametrize("name", SETTINGS)
@@ -32,7 +24,7 @@ def test_bank__equals_the_closed_form_under_every_selection(name, metric, epsilo
     same = case.labels[:, None] == case.fields["label"]
     scores = oracle.unit(queries, metric) @ case.rows.T
     expected = oracle.multi_similarity(scores, same, weights, epsilon=epsilon)
-    assert_same_with_gradients(loss, expected, queries)
+    oracle.assert_same_with_gradients(loss, expected, queries)
     assert loss[-1] == 0  # its label is nowhere in the bank
 
 
@@ -47,7 +39,7 @@ def test_no_bank__equals_the_closed_form_on_both_sides(ids):
     weights = oracle.log_weights(oracle.Setting("batch", kept=kept), len(labels), len(labels))
     unit = oracle.unit(queries)
     expected = oracle.multi_similarity(unit @ unit.T, labels[:, None] == labels, weights)
-    assert_same_with_gradients(loss, expected, queries)
+    oracle.assert_same_with_gradients(loss, expected, queries)
     assert loss[-1] == 0
 
 
@@ -59,7 +51,7 @@ def test_settings__are_those_of_the_formula(settings):
     same = case.labels[:, None] == case.fields["label"]
     weights = torch.zeros(same.shape, dtype=torch.float64)
     expected = oracle.multi_similarity(oracle.unit(queries) @ case.rows.T, same, weights, **settings)
-    assert_same_with_gradients(loss, expected, queries)
+    oracle.assert_same_with_gradients(loss, expected, queries)
 
 
 @pytest.mark.parametrize("side", ["bank", "batch"])

@@ -14,14 +14,6 @@ SETTINGS = [setting.name for setting in CASES["cosine"].settings()]
 every_mining = pytest.mark.parametrize("mining", MININGS)
 
 
-def assert_same_with_gradients(loss, expected, queries):
-    upstream = torch.linspace(-1, 2, len(expected)).double()
-    torch.testing.assert_close(loss, expected, rtol=1e-9, atol=1e-9)
-    (ours,) = torch.autograd.grad(loss, queries, upstream)
-    (theirs,) = torch.autograd.grad(expected, queries, upstream)
-    torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-9)
-
-
 @every_mining
 @pytest.mark.parametrize("metric", ["cosine", "dot"])
 @pytest.mark.parametrize("name", SETTINGS)
@@ -34,7 +26,7 @@ def test_bank__equals_the_closed_form_under_every_selection(name, metric, mining
     weights = oracle.log_weights(setting, len(queries), len(case.rows))
     same = case.labels[:, None] == case.fields["label"]
     expected = oracle.triplet(oracle.unit(queries, metric) @ case.rows.T, same, weights, MARGIN, mining)
-    assert_same_with_gradients(loss, expected, queries)
+    oracle.assert_same_with_gradients(loss, expected, queries)
     assert loss[-1] == 0  # its label is nowhere in the bank
 
 
@@ -50,7 +42,7 @@ def test_no_bank__equals_the_closed_form_on_both_sides(ids, mining):
     weights = oracle.log_weights(oracle.Setting("batch", kept=kept), len(labels), len(labels))
     unit = oracle.unit(queries)
     expected = oracle.triplet(unit @ unit.T, labels[:, None] == labels, weights, MARGIN, mining)
-    assert_same_with_gradients(loss, expected, queries)
+    oracle.assert_same_with_gradients(loss, expected, queries)
     assert loss[-1] == 0
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from torchbank.errors import check_choice
 from torchbank.reads._doors import Impl, check_tensors, without_autocast
-from torchbank.reads._first_order import first_order_only, no_gradients
+from torchbank.reads._first_order import sum_with_gradient
 from torchbank.reads._group_maxima import nearest_blocked
 from torchbank.reads._reference import compute_dtype, nearest_reference
 from torchbank.reads._results import PairSum
@@ -140,12 +140,11 @@ def triplet_sum_blocked(
     positives, negatives = _split(labels, selection)
     found = _pairs(queries, rows, positives)
     if found is None:
-        middle = len(queries) // 2
         parts = [
             triplet_sum_blocked(
-                queries[half], rows, (labels[0][half], labels[1]), margin, semi_hard, _of_queries(selection, half)
+                queries[half], rows, (labels[0][half], labels[1]), margin, semi_hard, selection.of(half)
             )
-            for half in (slice(0, middle), slice(middle, len(queries)))
+            for half in torch.arange(len(queries), device=queries.device).tensor_split(2)
         ]
         value, count, gradient = (torch.cat(part) for part in zip(*parts, strict=True))
         return value, count, gradient
@@ -192,12 +191,6 @@ def _split(labels: Match, selection: Selection) -> tuple[Selection, Selection]:
     """The selection of positives, and that of negatives."""
     include = tuple((*clause, labels) for clause in selection.include) or ((labels,),)
     return replace(selection, include=include), replace(selection, exclude=(*selection.exclude, (labels,)))
-
-
-def _of_queries(selection: Selection, some: slice) -> Selection:
-    flat = selection.flat()
-    exclude, include = ([each[some] for each in values] for values in (flat.exclude_queries, flat.include_queries))
-    return replace(flat, exclude_queries=exclude, include_queries=include).selection()
 
 
 class _Pairs(NamedTuple):
@@ -309,26 +302,4 @@ def _hinge_of_two(
     return count * hinge, count
 
 
-@torch.library.register_fake("torchbank::triplet_sum")
-def _(queries: Tensor, rows: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ARG001
-    dtype = compute_dtype(queries)
-    batch = queries.shape[0]
-    return (
-        queries.new_empty(batch, dtype=dtype),
-        queries.new_empty(batch, dtype=dtype),
-        queries.new_empty(queries.shape, dtype=dtype),
-    )
-
-
-def _save(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor, Tensor]) -> None:
-    ctx.save_for_backward(inputs[0], output[2])
-    ctx.gradients = no_gradients(inputs)
-
-
-def _backward(ctx: Any, grad_value: Tensor, *_: Tensor) -> tuple:
-    queries, gradient = ctx.saved_tensors
-    grad = (grad_value[:, None] * gradient).to(queries.dtype)
-    return first_order_only(grad, queries), *ctx.gradients[1:]
-
-
-torch.library.register_autograd("torchbank::triplet_sum", _backward, setup_context=_save)
+sum_with_gradient("torchbank::triplet_sum")
