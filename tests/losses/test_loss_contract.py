@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import torchbank as tb
-from torchbank.losses import contrastive, info_nce, sup_con
+from torchbank.losses import contrastive, info_nce, multi_similarity, sup_con, triplet
 
 CASE = oracle.make_case()
 NOBODY = torch.full((oracle.ROWS,), -torch.inf)
@@ -25,6 +25,11 @@ def contrastive_of(queries, bank, labels, **keywords):
     return contrastive(queries, bank, labels=labels, margin=0.1, **keywords)
 
 
+def triplet_of(queries, bank, labels, **keywords):
+    # A margin under which every query has triplets of each kind.
+    return triplet(queries, bank, labels=labels, margin=0.7, **keywords)
+
+
 # Each loss as a function of queries, bank and labels.
 LOSSES = {
     "info_nce": info_nce_of,
@@ -32,6 +37,12 @@ LOSSES = {
     "sup_con": lambda queries, bank, labels, **keywords: sup_con(queries, bank, labels=labels, **keywords),
     "contrastive_anchor": contrastive_of,
     "contrastive_active": partial(contrastive_of, normalize="active"),
+    "triplet_all": partial(triplet_of, mining="all"),
+    "triplet_semi_hard": partial(triplet_of, mining="semi-hard"),
+    "triplet_hardest": partial(triplet_of, mining="hardest"),
+    "multi_similarity": lambda queries, bank, labels, **keywords: multi_similarity(
+        queries, bank, labels=labels, **keywords
+    ),
 }
 every_loss = pytest.mark.parametrize("name", LOSSES)
 bank_or_batch = pytest.mark.parametrize("bank", [CASE.bank, None], ids=["bank", "batch"])
@@ -200,7 +211,7 @@ def graphs_of(backend, losses, sizes, side):
 @pytest.mark.parametrize(("side", "backend"), [("bank", "aot_eager"), ("batch", "eager")])
 def test_compile__one_graph_a_shape_family(side, backend):
     # One graph for the first size, one with a symbolic batch for all others.
-    losses = [LOSSES[name] for name in ("info_nce", "sup_con", "contrastive_active")]
+    losses = [LOSSES[name] for name in LOSSES if name != "info_nce_both"]
     assert graphs_of(backend, losses, [4, 6, 5, 6, 7, 3], side) == 2
 
 

@@ -7,6 +7,17 @@ Every loss takes ``reduction=`` and the row selection of a bank's reads (``exclu
 
 from torchbank.losses._contrastive import ContrastivePairs, Normalize, contrastive, contrastive_pairs
 from torchbank.losses._info_nce import info_nce
+from torchbank.losses._multi_similarity import multi_similarity
 from torchbank.losses._sup_con import sup_con
+from torchbank.losses._triplet import triplet
 
-__all__ = ["ContrastivePairs", "Normalize", "contrastive", "contrastive_pairs", "info_nce", "sup_con"]
+__all__ = [
+    "ContrastivePairs",
+    "Normalize",
+    "contrastive",
+    "contrastive_pairs",
+    "info_nce",
+    "multi_similarity",
+    "sup_con",
+    "triplet",
+]

@@ -2,13 +2,12 @@
 
 from typing import Literal, NamedTuple, Unpack
 
-from jaxtyping import Float
 from torch import Tensor
 
 from torchbank import reads
 from torchbank.errors import check_choice
 from torchbank.losses._doors import check_embeddings, check_lengths, widened, without_autocast
-from torchbank.losses._reduction import Reduction, reduced
+from torchbank.losses._reduction import Reduction, reduced, share_of_mean
 from torchbank.losses._sources import BatchRows, RowSelection, RowSource, excluding, only_label
 
 Normalize = Literal["anchor", "active"]
@@ -46,7 +45,7 @@ class ContrastivePairs(NamedTuple):
             # The paper sums s, not s - margin: the same gradient, and a step of the margin at the margin.
             active = self.negatives.value + self.margin * self.negatives.count
             return reduced(self.positives.value + active, reduction)
-        values = _share_of_mean(self.positives) + _share_of_mean(self.negatives)
+        values = share_of_mean(self.positives) + share_of_mean(self.negatives)
         return reduced(values * values.shape[0], reduction)
 
 
@@ -156,9 +155,3 @@ def contrastive_pairs(
         positives = rows.pair_sum(queries, _DISTANCE, **only_label(seen, labels))
         negatives = rows.pair_sum(queries, _EXCESS.with_parameters(margin), **excluding(seen, label=labels))
     return ContrastivePairs(positives, negatives, margin)
-
-
-def _share_of_mean(pairs: reads.PairSum) -> Float[Tensor, " batch"]:
-    """What each query adds to the mean over the pairs of all queries; 0 where there are none."""
-    count = pairs.count.sum()
-    return pairs.value / count.masked_fill(count == 0, 1.0)

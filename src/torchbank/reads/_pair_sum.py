@@ -11,7 +11,7 @@ from torch import Tensor
 
 from torchbank.errors import BankValueError, check_choice
 from torchbank.reads._doors import Impl, check_tensors, without_autocast
-from torchbank.reads._first_order import first_order_only, no_gradients
+from torchbank.reads._first_order import sum_with_gradient
 from torchbank.reads._pair_function import PairFunction, by_name
 from torchbank.reads._reference import compute_dtype, pair_sum_reference
 from torchbank.reads._results import PairSum
@@ -188,29 +188,7 @@ def _same(block: Block, labels: Match | None) -> Tensor:
     return labels[0][:, None] == block.values_of(labels[1])[None, :]
 
 
-@torch.library.register_fake("torchbank::pair_sum")
-def _(queries: Tensor, rows: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ARG001
-    dtype = compute_dtype(queries)
-    batch = queries.shape[0]
-    return (
-        queries.new_empty(batch, dtype=dtype),
-        queries.new_empty(batch, dtype=dtype),
-        queries.new_empty(queries.shape, dtype=dtype),
-    )
-
-
-def _save(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor, Tensor]) -> None:
-    ctx.save_for_backward(inputs[0], output[2])
-    ctx.gradients = no_gradients(inputs)
-
-
-def _backward(ctx: Any, grad_value: Tensor, *_: Tensor) -> tuple:
-    queries, gradient = ctx.saved_tensors
-    grad = (grad_value[:, None] * gradient).to(queries.dtype)
-    return first_order_only(grad, queries), *ctx.gradients[1:]
-
-
-torch.library.register_autograd("torchbank::pair_sum", _backward, setup_context=_save)
+sum_with_gradient("torchbank::pair_sum")
 
 SCORE = PairFunction(
     "score",
