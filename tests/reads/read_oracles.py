@@ -1,4 +1,4 @@
-"""What tests of the reads share: unit rows, and every kind of row selection."""
+"""Inputs and the rule by which a read is compared with the float64 truth."""
 
 import torch
 from torch import Tensor
@@ -37,3 +37,12 @@ def selections(batch: int, rows: int) -> dict[str, Selection]:
 
 
 KINDS = list(selections(1, 1))
+
+
+def assert_as_good_as_reference(given: Tensor, reference: Tensor, truth: Tensor, tolerance: float) -> None:
+    finite = truth.isfinite()
+    assert torch.equal(given[~finite].double(), truth[~finite])
+    error = (given.double() - truth)[finite].abs()
+    allowed = (reference.double() - truth)[finite].abs()
+    if len(error):
+        assert error.max() <= allowed.max() + tolerance * truth[finite].abs().max().clamp_min(1)

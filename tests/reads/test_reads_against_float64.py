@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from read_oracles import KINDS, selections, unit
+from read_oracles import KINDS, assert_as_good_as_reference, selections, unit
 from torch import Tensor
 
 from torchbank.reads import SCORE, PairFunction, attend, nearest, pair_sum
@@ -14,15 +14,6 @@ HINGE = PairFunction(
     value=lambda s, same, margin: torch.where(same, 1 - s, (s - margin).clamp_min(0)),
     derivative=lambda s, same, margin: torch.where(same, -torch.ones_like(s), (s > margin).to(s.dtype)),
 )
-
-
-def assert_as_good_as_reference(given: Tensor, reference: Tensor, truth: Tensor, tolerance: float) -> None:
-    finite = truth.isfinite()
-    assert torch.equal(given[~finite].double(), truth[~finite])
-    error = (given.double() - truth)[finite].abs()
-    allowed = (reference.double() - truth)[finite].abs()
-    if len(error):
-        assert error.max() <= allowed.max() + tolerance * truth[finite].abs().max().clamp_min(1)
 
 
 @pytest.mark.parametrize("kind", KINDS)

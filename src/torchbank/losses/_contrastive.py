@@ -16,12 +16,14 @@ _DISTANCE = reads.PairFunction(
     "contrastive_distance",
     value=lambda scores, same: 1 - scores,  # noqa: ARG005
     derivative=lambda scores, same: -scores.new_ones(()).expand_as(scores),  # noqa: ARG005
+    closed_form="distance",
 )
 _EXCESS = reads.PairFunction(
     "contrastive_excess",
     value=lambda scores, same, margin: (scores - margin).clamp_min(0),  # noqa: ARG005
     derivative=lambda scores, same, margin: (scores > margin).to(scores.dtype),  # noqa: ARG005
     zero_up_to=lambda margin: margin,
+    closed_form="excess",
 )
 
 

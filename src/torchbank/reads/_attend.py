@@ -12,8 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchbank.errors import check_choice
-from torchbank.reads import _fused_attention
+from torchbank.reads import _flash_attention, _fused_attention
 from torchbank.reads._bf16_products import bf16_products
+from torchbank.reads._cuda_forms import attend_form
 from torchbank.reads._doors import Impl, Precision, as_scale, check_tensors, without_autocast
 from torchbank.reads._first_order import first_order_only, no_gradients
 from torchbank.reads._reference import attend_reference, compute_dtype
@@ -45,7 +46,8 @@ def attend(
         precision: For rows of 16 bits: ``"exact"`` multiplies in float32, ``"fast"`` may round queries, scores,
             weights and readout to the rows' dtype.
         impl: ``"reference"`` builds the logits and is differentiable in the rows too and twice; ``"blocked"``
-            streams; ``"auto"`` streams by whichever form is fastest.
+            streams; ``"triton"`` is one kernel on a GPU, which streams as ``"blocked"`` does where it cannot serve
+            (float64 queries, rows wider than 256 or on the host); ``"auto"`` streams by whichever form is fastest.
 
     Returns:
         `Readout` of ``lse`` (batch,) and ``readout`` (batch, dim), in the compute dtype.
@@ -53,7 +55,8 @@ def attend(
     Raises:
         BankValueError: Shapes or devices do not fit, or a word is unknown.
         BankTypeError: A tensor is not floating.
-        BankStateError: On differentiating twice, unless ``impl="reference"``.
+        BankStateError: On differentiating twice, unless ``impl="reference"``; ``impl="triton"`` without a GPU or
+            without Triton.
 
     Example:
         >>> import torch
@@ -94,8 +97,16 @@ def _attend(
     *flat: Any,
 ) -> tuple[Tensor, Tensor]:
     with without_autocast(queries):
-        rows, selection = real_rows(rows, FlatSelection(*flat).selection())
+        selection = FlatSelection(*flat).selection()
         queries = queries.to(compute_dtype(queries))
+        form = attend_form(impl, queries, rows, selection, fast=fast)
+        if form == "triton":
+            from torchbank.reads import _triton_attend
+
+            return _triton_attend.attend(queries, rows, scale, selection, fast=fast)
+        if form == "flash":
+            return _flash_attention.attend(queries, rows, scale)
+        rows, selection = real_rows(rows, selection)
         products = bf16_products(queries, rows) if fast else None
         if impl == "auto" and products is None and _fused_attention.fits(queries, rows, selection, fast=fast):
             return _fused_attention.attend(queries, rows, scale)

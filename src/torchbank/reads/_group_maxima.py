@@ -177,7 +177,7 @@ def _super_blocks(
     groups = size // group
     blocks = min(max(1, kept // (batch * groups)), -(-rows.shape[0] // size))
     maxima = queries.new_empty(blocks, groups, batch)
-    center = _center(rows, queries) if metric == "euclidean" else None
+    center = center_of(rows, queries) if metric == "euclidean" else None
     read: list[slice | Tensor] = []
     # Scores of one row lie together, so the maximum over the rows of a group runs over whole vectors of queries.
     for block in stream(queries, rows, selection, size=size, center=center, contiguous="row", products=products):
@@ -216,7 +216,7 @@ def _block_size(queries: Tensor, rows: Tensor, whole: int, *, large: bool) -> in
     return max(1, min(size // whole, -(-len(rows) // whole))) * whole
 
 
-def _center(rows: Tensor, queries: Tensor) -> Float[Tensor, "1 dim"]:
+def center_of(rows: Tensor, queries: Tensor) -> Float[Tensor, "1 dim"]:
     """A point amid the rows: distances do not change by it, and rounding no longer grows with the offset."""
     step = max(1, rows.shape[0] // 4096)
     some = take(rows, torch.arange(0, rows.shape[0], step, device=rows.device), queries.device)
