@@ -29,10 +29,11 @@ def backward(queries: Tensor, loss: Callable[[Tensor], Tensor]) -> Step:
     return step
 
 
-def _info_nce(data: Inputs) -> Step:
+def _info_nce(precision: str, data: Inputs) -> Step:
     bank = data.bank()
     ids = torch.arange(data.case.batch, device=data.device)
     chosen = {"exclude": {"id": ids}} if data.case.excluded else {}
+    chosen["precision"] = precision
     return backward(
         data.queries, lambda q: tb.losses.info_nce(q, data.positives, bank, temperature=TEMPERATURE, **chosen)
     )
@@ -174,7 +175,8 @@ def contestants(name: str, device: str) -> list[Contestant]:
             Contestant("slice copy", _slice_copy),
         ],
         "info_nce": [
-            Contestant("torchbank", _info_nce),
+            Contestant("torchbank", partial(_info_nce, "exact")),
+            Contestant('torchbank (precision="fast")', partial(_info_nce, "fast"), dtypes=("bfloat16",)),
             *_by_impl(_info_nce_by, device),
             Contestant("MoCo recipe", _moco, floats=6),
             Contestant("torch.compile", _compiled, needs="torch.compile", dtypes=("float32",), floats=6),

@@ -73,8 +73,15 @@ class BatchRows:
         self.metric = metric
         self._rows = as_compared(rows, metric)
 
-    def attend(self, queries: Tensor, *, scale: float | Tensor, **selection: Any) -> reads.Readout:
-        """See `RowSource`."""
+    def attend(
+        self,
+        queries: Tensor,
+        *,
+        scale: float | Tensor,
+        precision: reads.Precision = "exact",  # noqa: ARG002
+        **selection: Any,
+    ) -> reads.Readout:
+        """See `RowSource`; the plain form is always exact."""
         chosen = self._selection(**selection)
         queries = as_compared(queries, self.metric)
         return reads.attend(queries, self._rows, scale=scale, selection=chosen, impl="reference")
