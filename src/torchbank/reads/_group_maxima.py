@@ -184,7 +184,7 @@ def _rows_apart(batch: int) -> int:
 
 def _block_size(queries: Tensor, rows: Tensor, whole: int) -> int:
     """Rows in a block, a multiple of ``whole``, and no more than there are."""
-    return max(1, min(block_rows(len(queries)) // whole, -(-len(rows) // whole))) * whole
+    return max(1, min(block_rows(queries) // whole, -(-len(rows) // whole))) * whole
 
 
 def center_of(rows: Tensor, queries: Tensor) -> Float[Tensor, "1 dim"]:
