@@ -17,6 +17,9 @@ from torchbank.reads._staging import Step, staged, take
 
 # A block of scores of this many values fits the second-level cache of two cores beside its rows.
 _SCORES_A_BLOCK = 1 << 19
+# On a GPU a block takes a dozen launches of some microseconds each, whatever its size: up to 64 MB of scores, and of
+# rows, in float32.
+_SCORES_A_BLOCK_ON_GPU = 1 << 24
 # A product with one query is cut into runs of this many rows, so that all cores read.
 _ROWS_A_RUN = 1024
 # Below this share of a block's columns it is cheaper to gather the columns than to mask all of them.
@@ -63,9 +66,11 @@ class Block:
         return take(row_values, self.slots, self.scores.device)
 
 
-def block_rows(batch: int) -> int:
-    """How many rows a block holds for a batch."""
-    return max(256, min(32_768, _SCORES_A_BLOCK // max(1, batch)))
+def block_rows(queries: Tensor) -> int:
+    """How many rows a block holds for a batch of queries."""
+    if queries.device.type == "cuda":
+        return max(256, min(65_536, _SCORES_A_BLOCK_ON_GPU // max(1, *queries.shape)))
+    return max(256, min(32_768, _SCORES_A_BLOCK // max(1, len(queries))))
 
 
 def stream(
@@ -86,7 +91,7 @@ def stream(
     the scores of a query or those of a row lie side by side in memory. ``products`` is the dtype of the products, by
     default that of the queries, which the scores come in.
     """
-    size = block_rows(queries.shape[0]) if size is None else size
+    size = block_rows(queries) if size is None else size
     size = max(1, min(size, rows.shape[0]))
     buffer = queries.new_empty(queries.shape[0] * size)
     rounded = None

@@ -46,7 +46,8 @@ def launch_for(batch: int, width: int, dtype: torch.dtype, parts: int, device: t
     """Block sizes for scores and sums of rows of ``width`` values, queries split into ``parts``."""
     wide = width > 128
     if dtype == torch.float32:
-        launch = Launch(32 if wide else 64, 32, 4 if width < 128 else 8, 2)
+        # Few rows a block where sums are wide: sums and products of one block stay in registers together.
+        launch = Launch(64, 16, 8, 2) if wide else Launch(128, 32, 8, 2)
     else:
         launch = Launch(64 if wide else 128, 64, 8, 2 if wide else 3)
     return _smaller(launch, batch, width, dtype, parts, device)
@@ -62,7 +63,8 @@ def _smaller(launch: Launch, batch: int, width: int, dtype: torch.dtype, parts: 
     """No more queries than there are, and no more shared memory than a program may use."""
     if batch < launch.block_queries:
         queries = max(16, 1 << (batch - 1).bit_length())
-        launch = launch._replace(block_queries=queries, warps=4 if queries <= 32 else launch.warps)
+        # Four warps are one group of a tensor core's product: 64 queries.
+        launch = launch._replace(block_queries=queries, warps=4 if queries <= 32 or width <= 128 else launch.warps)
     if dtype == torch.float32:
         # Three bfloat16 parts of both sides beside the rows as they are stored.
         query_bytes, staged_bytes, row_bytes = 6, 4, 6
