@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from torchbank.errors import BankTypeError, BankValueError, check_choice
-from torchbank.losses._doors import as_scale, widened, without_autocast
+from torchbank.losses._doors import as_scale, check_floating, widened, without_autocast
 from torchbank.losses._reduction import Reduction, reduced
 from torchbank.losses._sources import (
     BatchRows,
@@ -178,9 +178,7 @@ def _as_views(word: str, embeddings: Tensor) -> Float[Tensor, "views batch dim"]
         BankTypeError: The dtype is not floating.
         BankValueError: The shape does not fit.
     """
-    if not embeddings.is_floating_point():
-        msg = f"{word} has dtype {embeddings.dtype}; expected a floating dtype, so pass the encoder's output"
-        raise BankTypeError(msg)
+    check_floating(f"{word} embeddings", embeddings)
     if embeddings.ndim not in (2, 3):
         msg = f"{word} has shape {tuple(embeddings.shape)}; expected (batch, dim) or (views, batch, dim)"
         raise BankValueError(msg)

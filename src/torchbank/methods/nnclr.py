@@ -16,7 +16,7 @@ from torchbank.methods._health import health_logs
 from torchbank.methods._output import MethodOutput
 from torchbank.methods._projection import mlp
 from torchbank.methods._self_supervised import SelfSupervised, check_views
-from torchbank.methods._settings import check_numbers, rows_of, warn_of_stale_copies
+from torchbank.methods._settings import check_numbers, queue_rows
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,7 @@ class NNCLR(SelfSupervised):
         super().__init__(encoder, mlp(*sizes, normalized="all"), config, dataset_size)
         prediction = (config.projection_dim, config.prediction_hidden_dim, config.projection_dim)
         self.predictor = mlp(*prediction, normalized="hidden")
-        capacity = rows_of(config.capacity, dataset_size)
-        warn_of_stale_copies(capacity, dataset_size)
+        capacity = queue_rows(config.capacity, dataset_size)
         self.bank = MemoryBank(capacity, config.projection_dim, fields={"id": torch.int64})
 
     def forward(self, batch: ViewBatch, *, step: int) -> MethodOutput:
