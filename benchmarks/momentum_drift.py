@@ -89,7 +89,8 @@ def draw(result: dict[str, Any], path: Path) -> None:
         for run in runs:
             color, marker = LOOKS[run["momentum"]]
             axes.plot(run["age"], run["mean"], color=color, marker=marker, markersize=7, label=f"{run['momentum']:g}")
-        axes.set(xscale="log", yscale="log")
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
         axes.set_xlabel("age of the stored key (training steps)")
         axes.set_ylabel("squared distance to the key now\n(0 the same, 2 unrelated)")
         _style.mark_step(axes, CAPACITY // BATCH, "oldest key in the queue")

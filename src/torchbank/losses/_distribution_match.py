@@ -16,7 +16,6 @@ from torchbank.losses._reduction import Reduction, reduced
 from torchbank.losses._sources import (
     BatchRows,
     Clauses,
-    FieldValues,
     RowSelection,
     RowSource,
     SlotSource,
@@ -163,12 +162,12 @@ def _parts(
 
 def _of_each_view(selection: RowSelection, views: int) -> RowSelection:
     """The selection with the values of the instances repeated for each view."""
+    exclude, include = _repeated(selection.get("exclude"), views), _repeated(selection.get("include"), views)
+    return {**selection, "exclude": exclude, "include": include}
 
-    def repeated(clauses: Clauses) -> list[FieldValues]:
-        return [{name: values.repeat(views) for name, values in clause.items()} for clause in any_of(clauses)]
 
-    exclude, include = repeated(selection.get("exclude")), repeated(selection.get("include"))
-    return {**selection, "exclude": exclude or None, "include": include or None}
+def _repeated(clauses: Clauses, views: int) -> Clauses:
+    return [{name: values.repeat(views) for name, values in each.items()} for each in any_of(clauses)] or None
 
 
 def _as_views(word: str, embeddings: Tensor) -> Float[Tensor, "views batch dim"]:
