@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import torchbank as tb
-from torchbank.losses import contrastive, distribution_match, info_nce, nce, sup_con
+from torchbank.losses import contrastive, distribution_match, info_nce, multi_similarity, nce, sup_con, triplet
 
 CASE = oracle.make_case()
 NOBODY = torch.full((oracle.ROWS,), -torch.inf)
@@ -23,6 +23,11 @@ def info_nce_of(queries, bank, labels, **keywords):
 
 def contrastive_of(queries, bank, labels, **keywords):
     return contrastive(queries, bank, labels=labels, margin=0.1, **keywords)
+
+
+def triplet_of(queries, bank, labels, **keywords):
+    # A margin under which every query has triplets of each kind.
+    return triplet(queries, bank, labels=labels, margin=0.7, **keywords)
 
 
 def distribution_match_of(queries, bank, labels, *, blocks=None, temperature=0.1, **keywords):
@@ -45,6 +50,12 @@ LOSSES = {
     "sup_con": lambda queries, bank, labels, **keywords: sup_con(queries, bank, labels=labels, **keywords),
     "contrastive_anchor": contrastive_of,
     "contrastive_active": partial(contrastive_of, normalize="active"),
+    "triplet_all": partial(triplet_of, mining="all"),
+    "triplet_semi_hard": partial(triplet_of, mining="semi-hard"),
+    "triplet_hardest": partial(triplet_of, mining="hardest"),
+    "multi_similarity": lambda queries, bank, labels, **keywords: multi_similarity(
+        queries, bank, labels=labels, **keywords
+    ),
     "distribution_match": distribution_match_of,
     "distribution_match_blocks": partial(distribution_match_of, blocks=3),
     "nce": nce_of,
@@ -230,7 +241,7 @@ def graphs_of(backend, losses, sizes, side):
 @pytest.mark.parametrize(("side", "backend"), [("bank", "aot_eager"), ("batch", "eager")])
 def test_compile__one_graph_a_shape_family(side, backend):
     # One graph for the first size, one with a symbolic batch for all others.
-    losses = [LOSSES[name] for name in ("info_nce", "sup_con", "contrastive_active", "distribution_match")]
+    losses = [LOSSES[name] for name in LOSSES if name not in {"info_nce_both", *OF_A_BANK_ONLY}]
     assert graphs_of(backend, losses, [4, 6, 5, 6, 7, 3], side) == 2
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from torchbank.reads import SCORE, Selection, attend, nearest, pair_sum
+from torchbank.reads import SCORE, Selection, attend, nearest, pair_sum, triplet_sum
 
 pytestmark = pytest.mark.gpu
 
@@ -43,6 +43,20 @@ def run_all(device: str) -> list[torch.Tensor]:
 def test_reads__agree_with_the_cpu() -> None:
     for given, expected in zip(run_all("cuda"), run_all("cpu"), strict=True):
         torch.testing.assert_close(given.cpu(), expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("mining", ["all", "semi-hard", "hardest"])
+def test_triplet_sum__agrees_with_the_cpu(mining: str) -> None:
+    def read(device: str) -> list[torch.Tensor]:
+        queries, rows, selection = arguments(device)
+        queries = queries.double().requires_grad_()
+        labels = (torch.arange(17, device=device), torch.arange(5003, device=device) % 20)
+        value, count = triplet_sum(queries, rows, labels=labels, margin=2.0, mining=mining, selection=selection)
+        value.sum().backward()
+        return [value, count, queries.grad]
+
+    for given, expected in zip(read("cuda"), read("cpu"), strict=True):
+        torch.testing.assert_close(given.cpu(), expected)
 
 
 @pytest.mark.usefixtures("no_waiting")
