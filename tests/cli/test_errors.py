@@ -42,8 +42,8 @@ def place(tmp_path, photos) -> Path:
 _TINY = "--image-size 8 --steps 2 --device cpu"
 _MISTAKES = {
     "unknown verb": ("tarin xbm", "unknown verb 'tarin'; expected one of train, compare"),
-    "no method": ("train --steps 3", "torchbank train needs a method; expected one of xbm"),
-    "unknown method": ("train xmb --run {place}/new", "unknown method 'xmb'; expected one of 'xbm'"),
+    "no method": ("train --steps 3", "torchbank train needs a method; expected one of massl, moco,"),
+    "unknown method": ("train xmb --run {place}/new", "unknown method 'xmb'; expected one of 'massl', 'moco',"),
     "unknown option": ("train xbm --stepz 3", "Unrecognized options: --stepz"),
     "not a number": ("train xbm --steps many", "Error parsing --steps"),
     "out of range": ("train xbm --steps 0", "steps is 0; expected a number above 0"),

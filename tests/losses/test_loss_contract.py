@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import torchbank as tb
-from torchbank.losses import contrastive, info_nce, multi_similarity, sup_con, triplet
+from torchbank.losses import contrastive, distribution_match, info_nce, multi_similarity, nce, sup_con, triplet
 
 CASE = oracle.make_case()
 NOBODY = torch.full((oracle.ROWS,), -torch.inf)
@@ -30,6 +30,19 @@ def triplet_of(queries, bank, labels, **keywords):
     return triplet(queries, bank, labels=labels, margin=0.7, **keywords)
 
 
+def distribution_match_of(queries, bank, labels, *, blocks=None, temperature=0.1, **keywords):
+    teacher = CASE.positives[: len(queries)].to(torch.bfloat16).to(queries.dtype)
+    slots = None if blocks is None or not len(bank) else torch.arange(oracle.ROWS).view(blocks, -1)
+    temperatures = {"student_temperature": temperature, "teacher_temperature": temperature / 2}
+    return distribution_match(queries, teacher, bank, blocks=slots, **temperatures, **keywords)
+
+
+def nce_of(queries, bank, labels, **keywords):
+    positives = CASE.positives[: len(queries)].to(torch.bfloat16).to(queries.dtype)
+    noise = torch.arange(len(bank)).repeat(2)
+    return nce(queries, positives, bank, noise=noise, log_normalizer=1.0, **keywords)
+
+
 # Each loss as a function of queries, bank and labels.
 LOSSES = {
     "info_nce": info_nce_of,
@@ -43,9 +56,22 @@ LOSSES = {
     "multi_similarity": lambda queries, bank, labels, **keywords: multi_similarity(
         queries, bank, labels=labels, **keywords
     ),
+    "distribution_match": distribution_match_of,
+    "distribution_match_blocks": partial(distribution_match_of, blocks=3),
+    "nce": nce_of,
 }
+OF_A_BANK_ONLY = {"distribution_match_blocks", "nce"}
 every_loss = pytest.mark.parametrize("name", LOSSES)
-bank_or_batch = pytest.mark.parametrize("bank", [CASE.bank, None], ids=["bank", "batch"])
+every_batch_loss = pytest.mark.parametrize("name", [name for name in LOSSES if name not in OF_A_BANK_ONLY])
+every_loss_of_bank_or_batch = pytest.mark.parametrize(
+    ("name", "bank"),
+    [
+        pytest.param(name, bank, id=f"{name}-{side}")
+        for name in LOSSES
+        for side, bank in (("bank", CASE.bank), ("batch", None))
+        if side == "bank" or name not in OF_A_BANK_ONLY
+    ],
+)
 
 
 def value_and_gradient(name, queries, bank, labels, **keywords):
@@ -55,8 +81,7 @@ def value_and_gradient(name, queries, bank, labels, **keywords):
     return loss.detach(), queries.grad
 
 
-@bank_or_batch
-@every_loss
+@every_loss_of_bank_or_batch
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_gradient__passes_gradcheck(name, bank, reduction):
     queries, labels = CASE.queries[:4].clone().requires_grad_(), CASE.labels[:4]
@@ -92,14 +117,13 @@ def test_gradient__is_refused_a_second_time(name):
         gradient.square().sum().backward()
 
 
-@every_loss
+@every_batch_loss
 def test_gradient__may_be_differentiated_over_the_batch(name):
     queries, labels = CASE.queries[:4].clone().requires_grad_(), torch.tensor([0, 1, 0, 1])
     torch.autograd.gradgradcheck(lambda q: LOSSES[name](q, None, labels), (queries,), atol=1e-4)
 
 
-@bank_or_batch
-@every_loss
+@every_loss_of_bank_or_batch
 def test_autocast__changes_nothing(name, bank):
     queries = CASE.queries.float()
     expected = value_and_gradient(name, queries, bank, CASE.labels)
@@ -112,8 +136,7 @@ def test_autocast__changes_nothing(name, bank):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
-@bank_or_batch
-@every_loss
+@every_loss_of_bank_or_batch
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_queries__get_half_gradients_of_a_float32_loss(name, bank, dtype):
     queries = CASE.queries.to(dtype)
@@ -124,8 +147,8 @@ def test_half_queries__get_half_gradients_of_a_float32_loss(name, bank, dtype):
     torch.testing.assert_close(gradient, expected_gradient.to(dtype), rtol=2e-2, atol=1e-3)
 
 
-@every_loss
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "nce"])
 @pytest.mark.parametrize(
     ("bank", "keywords"),
     [
@@ -133,15 +156,23 @@ def test_half_queries__get_half_gradients_of_a_float32_loss(name, bank, dtype):
         (CASE.bank, {"bias": NOBODY}),
         (CASE.bank, {"max_age": 0, "step": 100}),
         (CASE.bank, {"include": {"id": torch.tensor([77])}}),
-        (None, {}),
     ],
-    ids=["empty", "bias", "age", "fields", "alone"],
+    ids=["empty", "bias", "age", "fields"],
 )
 def test_nothing_to_compare_with__is_zero_and_moves_nothing(name, reduction, bank, keywords):
-    """A batch of one over nothing: no negative and no positive anywhere."""
-    loss, gradient = value_and_gradient(
-        name, CASE.queries[:1], bank, torch.tensor([3]), reduction=reduction, **keywords
-    )
+    """A batch of one over nothing; but nce tells it from draws that are left out as well."""
+    assert_nothing(name, bank, reduction=reduction, **keywords)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@every_batch_loss
+def test_alone__is_zero_and_moves_nothing(name, reduction):
+    """A batch of one and no bank: no negative and no positive anywhere."""
+    assert_nothing(name, None, reduction=reduction)
+
+
+def assert_nothing(name, bank, **keywords):
+    loss, gradient = value_and_gradient(name, CASE.queries[:1], bank, torch.tensor([3]), **keywords)
     assert (loss == 0).all()
     assert (gradient == 0).all()
 
@@ -154,14 +185,13 @@ def test_some_masked__leaves_the_others_as_they_are(name):
     blind = {"exclude": [{"camera": row} for row in cameras], "reduction": "none"}
     loss, gradient = value_and_gradient(name, CASE.queries, CASE.bank, CASE.labels, **blind)
     assert torch.isfinite(gradient).all()
-    if name != "info_nce_both":
+    if name not in ("info_nce_both", "nce"):
         assert loss[0] == 0
         assert (gradient[0] == 0).all()
     assert (gradient[1:-1].norm(dim=1) > 0).all()
 
 
-@bank_or_batch
-@every_loss
+@every_loss_of_bank_or_batch
 def test_empty_batch__is_zero_and_supports_backward(name, bank):
     nobody = torch.zeros(0, dtype=torch.int64)
     for reduction in ("mean", "sum", "none"):
@@ -171,7 +201,7 @@ def test_empty_batch__is_zero_and_supports_backward(name, bank):
         assert gradient.shape == (0, oracle.DIM)
 
 
-@pytest.mark.parametrize("name", ["info_nce", "info_nce_both", "sup_con"])
+@pytest.mark.parametrize("name", ["info_nce", "info_nce_both", "sup_con", "distribution_match", "nce"])
 def test_temperature__extreme_logits_stay_finite(name):
     for temperature in (1e-3, 1e3):
         loss, gradient = value_and_gradient(name, CASE.queries.float(), CASE.bank, CASE.labels, temperature=temperature)
@@ -211,7 +241,7 @@ def graphs_of(backend, losses, sizes, side):
 @pytest.mark.parametrize(("side", "backend"), [("bank", "aot_eager"), ("batch", "eager")])
 def test_compile__one_graph_a_shape_family(side, backend):
     # One graph for the first size, one with a symbolic batch for all others.
-    losses = [LOSSES[name] for name in LOSSES if name != "info_nce_both"]
+    losses = [LOSSES[name] for name in LOSSES if name not in {"info_nce_both", *OF_A_BANK_ONLY}]
     assert graphs_of(backend, losses, [4, 6, 5, 6, 7, 3], side) == 2
 
 

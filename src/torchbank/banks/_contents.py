@@ -9,6 +9,7 @@ from torch import Tensor
 from torchbank.banks._doors import check_below, check_int64, check_size
 from torchbank.banks._placement import Placement
 from torchbank.banks._replacement import Replacement
+from torchbank.banks._subset import Subset
 from torchbank.banks._view import BankView
 from torchbank.errors import BankValueError
 
@@ -23,6 +24,7 @@ class Contents(ABC):
     generations: Tensor
     total: Tensor
     clock: Tensor
+    metric: str
     _placement: Placement
 
     @property
@@ -76,13 +78,42 @@ class Contents(ABC):
             BankTypeError: ``slots`` is not int64.
             BankValueError: On the CPU, a slot is ``capacity`` or more (elsewhere it counts as not valid).
         """
-        check_int64("slots", slots)
-        check_below("slots", slots, self.capacity)
-        held, at = slots.clamp(0, self.capacity - 1), self._placement.at
-        valid = (slots == held) & (at(self.generations, held, self.device) > 0)
-        fields = {name: at(column, held, self.device) for name, column in self.fields.items()}
-        rows, steps = (at(column, held, self.device) for column in (self.embeddings, self.steps))
-        return BankView(rows, fields, steps, valid).blanked()
+        return self._copied(slots).blanked()
+
+    def subset(self, slots: Int64[Tensor, " rows"]) -> Subset:
+        """A copy of the rows at ``slots``, on the bank's device, with the reads of the bank.
+
+        The copy is made once and read as often as you like: a random block of the memory, say, for all views of a
+        batch. Rows come in the order of ``slots``, which may name one twice; a ``bias=`` has one value for each.
+
+        Args:
+            slots: ``(rows,)`` int64, such as a row of `blocks`.
+
+        Raises:
+            BankTypeError: ``slots`` is not int64.
+            BankValueError: It has another number of axes or, on the CPU, a slot holds no row (elsewhere it is
+                never read).
+
+        Example:
+            >>> import torch, torchbank as tb
+            >>> bank = tb.MemoryBank(100, 2)
+            >>> _ = bank.push(torch.randn(100, 2))
+            >>> queries = torch.randn(4, 2)
+            >>> parts = [bank.subset(slots).attend(queries, scale=5.0).lse for slots in bank.blocks(50)]
+            >>> torch.allclose(torch.logaddexp(*parts), bank.attend(queries, scale=5.0).lse)
+            True
+        """
+        if slots.ndim != 1:
+            msg = f"slots has shape {tuple(slots.shape)}; expected one axis, (rows,)"
+            raise BankValueError(msg)
+        slots = slots.to(self.device)
+        rows = self._copied(slots)
+        masked = not slots.is_cpu or torch.compiler.is_compiling()
+        if not masked and not rows.valid.all():
+            empty = int(slots[~rows.valid][0])
+            msg = f"slots holds {empty}, where there is no row; expected slots that were written, as from bank.blocks"
+            raise BankValueError(msg)
+        return Subset(rows, self.metric, self.clock, masked=masked)
 
     def age(self, step: int | Tensor | None = None) -> Int64[Tensor, " rows"]:
         """How many steps ago each row of `view` was written.
@@ -121,6 +152,16 @@ class Contents(ABC):
         slots = self._placement.written(self.generations).nonzero().squeeze(1).to(self.device)
         where = slots.device if generator is None else generator.device
         return slots[torch.randperm(slots.shape[0], generator=generator, device=where).to(slots.device)]
+
+    def _copied(self, slots: Int64[Tensor, "..."]) -> BankView:
+        """A copy of the rows at ``slots``; of any row where a slot is not valid."""
+        check_int64("slots", slots)
+        check_below("slots", slots, self.capacity)
+        held, at = slots.clamp(0, self.capacity - 1), self._placement.at
+        valid = (slots == held) & (at(self.generations, held, self.device) > 0)
+        fields = {name: at(column, held, self.device) for name, column in self.fields.items()}
+        rows, steps = (at(column, held, self.device) for column in (self.embeddings, self.steps))
+        return BankView(rows, fields, steps, valid)
 
     def _slots_view(self) -> BankView:
         """Every slot, holding a row or not."""

@@ -1,5 +1,6 @@
 """Plain tensors in the place of a bank."""
 
+from jaxtyping import Int64
 from torch import Tensor
 
 from torchbank.banks._doors import check_embeddings, check_metric
@@ -51,6 +52,11 @@ class Rows(Reading):
         self.dim = embeddings.shape[1]
         self.metric = metric
         self.fields = fields
+
+    def subset(self, slots: Int64[Tensor, " rows"]) -> "Rows":
+        """A copy of the rows at ``slots``, as `Bank.subset` gives it."""
+        fields = {name: values[slots] for name, values in self.fields.items()}
+        return Rows(self.embeddings[slots], self.metric, **fields)
 
     def __len__(self) -> int:
         """The rows there are."""

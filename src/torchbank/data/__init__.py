@@ -4,7 +4,7 @@ from torchbank.data._augmentation import augmentation
 from torchbank.data._catalog import load
 from torchbank.data._folder import FolderImages, UnreadableImageError, load_folder
 from torchbank.data._kanji import load_kanji
-from torchbank.data._labelled_images import ArrayImages, Batch, LabelledImages, Split
+from torchbank.data._labelled_images import ArrayImages, Batch, LabelledImages, Split, ViewBatch
 from torchbank.data._loader import loader
 from torchbank.data._pk_sampler import PKSampler
 
@@ -16,6 +16,7 @@ __all__ = [
     "PKSampler",
     "Split",
     "UnreadableImageError",
+    "ViewBatch",
     "augmentation",
     "load",
     "load_folder",

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from torchbank.errors import BankTypeError, BankValueError
 
-__all__ = ["ArrayImages", "Batch", "LabelledImages", "Split"]
+__all__ = ["ArrayImages", "Batch", "LabelledImages", "Split", "ViewBatch"]
 
 
 class Batch(NamedTuple):
@@ -26,6 +26,20 @@ class Batch(NamedTuple):
     """
 
     images: Float[Tensor, "batch channels height width"]
+    labels: Int64[Tensor, " batch"]
+    ids: Int64[Tensor, " batch"]
+
+
+class ViewBatch(NamedTuple):
+    """Several views of the same instances.
+
+    Attributes:
+        views: Tensors `(b, ...)`, one a view; global views first.
+        labels: `(b,)` int64, as in `Batch`.
+        ids: `(b,)` int64, as in `Batch`.
+    """
+
+    views: tuple[Tensor, ...]
     labels: Int64[Tensor, " batch"]
     ids: Int64[Tensor, " batch"]
 

@@ -62,16 +62,34 @@ class RowSource(Protocol):
         ...
 
 
+@runtime_checkable
+class SlotSource(RowSource, Protocol):
+    """A source of which some rows can be read alone, by slot: `MemoryBank`, `Rows`."""
+
+    def subset(self, slots: Tensor) -> RowSource:
+        """A copy of the rows at ``slots`` ``(rows,)``, with the same reads."""
+        ...
+
+
 class BatchRows:
     """The rows of the batch itself, as a source: row i is query i's own and is left out for it.
 
     A field of a row is the value given for the query of the same position, so ``exclude`` and ``include`` may
     name any field. Rows of the batch have age 0: ``max_age``, ``half_life`` and ``step`` change nothing.
+
+    Rows and queries may come in several views, one view after another: query i of each is then one instance, and
+    all of its rows are left out for it.
+
+    Args:
+        rows: The embeddings of the batch, or of ``views`` views of it.
+        metric: How they are compared.
+        views: Of the rows.
     """
 
-    def __init__(self, rows: Float[Tensor, "batch dim"], metric: str = "cosine") -> None:
+    def __init__(self, rows: Float[Tensor, "rows dim"], metric: str = "cosine", *, views: int = 1) -> None:
         self.metric = metric
         self._rows = as_compared(rows, metric)
+        self._views = views
 
     def attend(
         self,
@@ -82,19 +100,19 @@ class BatchRows:
         **selection: Any,
     ) -> reads.Readout:
         """See `RowSource`; the plain form is always exact."""
-        chosen = self._selection(**selection)
+        chosen = self._selection(len(queries), **selection)
         queries = as_compared(queries, self.metric)
         return reads.attend(queries, self._rows, scale=scale, selection=chosen, impl="reference")
 
     def pair_sum(self, queries: Tensor, f: reads.PairFunction, **selection: Any) -> reads.PairSum:
         """See `RowSource`."""
-        chosen = self._selection(**selection)
+        chosen = self._selection(len(queries), **selection)
         queries = as_compared(queries, self.metric)
         return reads.pair_sum(queries, self._rows, f, selection=chosen, impl="reference")
 
     def nearest(self, queries: Tensor, k: int, **selection: Any) -> reads.Neighbors:
         """See `RowSource`."""
-        chosen = self._selection(**selection)
+        chosen = self._selection(len(queries), **selection)
         queries = as_compared(queries, self.metric)
         return reads.nearest(queries, self._rows, k, selection=chosen, impl="reference")
 
@@ -102,14 +120,15 @@ class BatchRows:
         self, queries: Tensor, *, labels: Tensor, margin: float, mining: reads.Mining, **selection: Any
     ) -> reads.PairSum:
         """See `RowSource`."""
-        chosen = self._selection(**selection)
-        queries, match = as_compared(queries, self.metric), (labels, labels)
+        chosen = self._selection(len(queries), **selection)
+        queries, match = as_compared(queries, self.metric), self._with_itself(labels)
         return reads.triplet_sum(
             queries, self._rows, labels=match, margin=margin, mining=mining, selection=chosen, impl="reference"
         )
 
     def _selection(
         self,
+        queries: int,
         *,
         exclude: Clauses = None,
         include: Clauses = None,
@@ -118,16 +137,20 @@ class BatchRows:
         half_life: object = None,  # noqa: ARG002
         step: object = None,  # noqa: ARG002
     ) -> reads.Selection:
-        position = torch.arange(self._rows.shape[0], device=self._rows.device)
+        batch = self._rows.shape[0] // self._views
+        position = torch.arange(queries, device=self._rows.device) % max(1, batch)
         return reads.Selection(
-            exclude=(((position, position),), *_with_itself(exclude)),
-            include=_with_itself(include),
+            exclude=((self._with_itself(position),), *self._clauses(exclude)),
+            include=self._clauses(include),
             bias=bias,
         )
 
+    def _clauses(self, clauses: Clauses) -> tuple[reads.Clause, ...]:
+        return tuple(tuple(map(self._with_itself, clause.values())) for clause in any_of(clauses))
 
-def _with_itself(clauses: Clauses) -> tuple[reads.Clause, ...]:
-    return tuple(tuple((values, values) for values in clause.values()) for clause in any_of(clauses))
+    def _with_itself(self, values: Tensor) -> reads.Match:
+        """The values of the queries, and of each view of the rows."""
+        return values, values[: self._rows.shape[0] // self._views].repeat(self._views)
 
 
 def any_of(clauses: Clauses) -> list[FieldValues]:
@@ -164,6 +187,12 @@ def check_label_is_free(selection: RowSelection) -> None:
     if any("label" in clause for clause in any_of(selection.get("include"))):
         msg = "include names the field 'label', which the loss itself compares; drop it there"
         raise BankValueError(msg)
+
+
+def at_slots(selection: RowSelection, slots: Tensor) -> RowSelection:
+    """The selection for the rows at ``slots`` alone: a bias is cut to theirs."""
+    bias = selection.get("bias")
+    return selection if bias is None else {**selection, "bias": bias[slots]}
 
 
 def as_compared(embeddings: Float[Tensor, "batch dim"], metric: str) -> Float[Tensor, "batch dim"]:

@@ -6,6 +6,28 @@ optimiser's step. No trainer is needed.
 
 from torchbank.methods._output import MethodOutput
 from torchbank.methods._registry import METHODS, Recipe, build
+from torchbank.methods.massl import MaSSL, MaSSLConfig
+from torchbank.methods.moco import MoCo, MoCoConfig
+from torchbank.methods.nnclr import NNCLR, NNCLRConfig
+from torchbank.methods.npid import NPID, NPIDConfig
+from torchbank.methods.simclr import SimCLR, SimCLRConfig
 from torchbank.methods.xbm import XBM, XBMConfig
 
-__all__ = ["METHODS", "XBM", "MethodOutput", "Recipe", "XBMConfig", "build"]
+__all__ = [
+    "METHODS",
+    "NNCLR",
+    "NPID",
+    "XBM",
+    "MaSSL",
+    "MaSSLConfig",
+    "MethodOutput",
+    "MoCo",
+    "MoCoConfig",
+    "NNCLRConfig",
+    "NPIDConfig",
+    "Recipe",
+    "SimCLR",
+    "SimCLRConfig",
+    "XBMConfig",
+    "build",
+]

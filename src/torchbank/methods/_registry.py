@@ -5,6 +5,11 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from torchbank.errors import BankKeyError, BankTypeError
+from torchbank.methods.massl import MaSSL, MaSSLConfig
+from torchbank.methods.moco import MoCo, MoCoConfig
+from torchbank.methods.nnclr import NNCLR, NNCLRConfig
+from torchbank.methods.npid import NPID, NPIDConfig
+from torchbank.methods.simclr import SimCLR, SimCLRConfig
 from torchbank.methods.xbm import XBM, XBMConfig
 
 
@@ -20,7 +25,14 @@ class Recipe(NamedTuple):
     method: type[nn.Module]
 
 
-METHODS: dict[str, Recipe] = {"xbm": Recipe(XBMConfig, XBM)}
+METHODS: dict[str, Recipe] = {
+    "xbm": Recipe(XBMConfig, XBM),
+    "moco": Recipe(MoCoConfig, MoCo),
+    "npid": Recipe(NPIDConfig, NPID),
+    "nnclr": Recipe(NNCLRConfig, NNCLR),
+    "massl": Recipe(MaSSLConfig, MaSSL),
+    "simclr": Recipe(SimCLRConfig, SimCLR),
+}
 """Every method, by the name that `build` and the command line take."""
 
 

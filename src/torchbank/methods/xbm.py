@@ -16,9 +16,11 @@ from torchbank.banks import MemoryBank
 from torchbank.data import Batch
 from torchbank.drift import RevisitDrift
 from torchbank.encoders import encode
-from torchbank.errors import BankValueError, check_choice
+from torchbank.errors import check_choice
 from torchbank.losses import ContrastivePairs, Normalize
+from torchbank.methods._health import memory_logs
 from torchbank.methods._output import MethodOutput
+from torchbank.methods._settings import check_numbers, known, rows_of
 
 Loss = Literal["contrastive", "triplet", "multi-similarity"]
 
@@ -65,27 +67,10 @@ class XBMConfig:
     monitor_drift: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("dim", "capacity"):
-            if not getattr(self, name) > 0:
-                msg = f"{name} is {getattr(self, name)}; expected a number above 0"
-                raise BankValueError(msg)
-        for name in ("memory_weight", "start_step", "max_age"):
-            if getattr(self, name) is not None and not getattr(self, name) >= 0:
-                msg = f"{name} is {getattr(self, name)}; expected 0 or more"
-                raise BankValueError(msg)
+        check_numbers(self, above_zero=("dim", "capacity"), not_negative=("memory_weight", "start_step", "max_age"))
         for name in ("batch_normalize", "memory_normalize"):
             check_choice(name, getattr(self, name), *get_args(Normalize))
         check_choice("loss", self.loss, *get_args(Loss))
-
-    def rows(self, dataset_size: int | None) -> int:
-        """The capacity in rows.
-
-        Raises:
-            BankValueError: It is a share of a data set whose size is not given.
-        """
-        if isinstance(self.capacity, int):
-            return self.capacity
-        return max(1, round(self.capacity * _known(dataset_size, f"capacity={self.capacity} is a share")))
 
 
 class XBM(nn.Module):
@@ -126,10 +111,10 @@ class XBM(nn.Module):
         self.bank = None
         if config.memory:
             fields = {"label": torch.int64, "id": torch.int64}
-            self.bank = MemoryBank(config.rows(dataset_size), config.dim, fields=fields, metric="cosine")
+            self.bank = MemoryBank(rows_of(config.capacity, dataset_size), config.dim, fields=fields, metric="cosine")
         self.drift = None
         if config.monitor_drift:
-            self.drift = RevisitDrift(_known(dataset_size, "monitor_drift=True keeps a row an image"), config.dim)
+            self.drift = RevisitDrift(known(dataset_size, "monitor_drift=True keeps a row an image"), config.dim)
 
     def forward(self, batch: Batch, *, step: int) -> MethodOutput:
         """One step of the paper's algorithm.
@@ -149,7 +134,7 @@ class XBM(nn.Module):
         if self.bank is not None and warm:
             # The batch is remembered before the memory is read, as in the paper.
             self.bank.push(embeddings, label=batch.labels, id=batch.ids, step=step)
-            logs |= _memory_logs(self.bank, step)
+            logs |= memory_logs(self.bank, step)
             memory_loss, more = self._term(embeddings, batch, self.bank, rows=logs["memory_rows"], step=step)
             loss, logs = loss + config.memory_weight * memory_loss, logs | more
         if self.drift is not None and warm:
@@ -216,18 +201,3 @@ def _pair_logs(term: str, pairs: ContrastivePairs, loss: Tensor, *, rows: int | 
         f"{term}_active_fraction": pairs.negatives.count.mean() / rows,
         f"{term}_positive_similarity": torch.where(positives > 0, 1 - distance, 0.0),
     }
-
-
-def _memory_logs(bank: MemoryBank, step: int) -> dict[str, Tensor]:
-    """Rows and their mean age, found on the device."""
-    written = bank.generations > 0
-    rows = written.sum()
-    age = (step - bank.steps).masked_fill(~written, 0).sum() / rows.clamp_min(1)
-    return {"memory_rows": rows.float(), "memory_age": age.float()}
-
-
-def _known(dataset_size: int | None, why: str) -> int:
-    if dataset_size is None:
-        msg = f"{why}, so dataset_size is needed; give the number of training images"
-        raise BankValueError(msg)
-    return dataset_size
