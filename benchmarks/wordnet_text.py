@@ -22,7 +22,7 @@ from .documents import ROOT, write_results, write_table
 from .jobs import Job, Record, run_jobs
 
 RESULTS = ROOT / "benchmarks" / "results" / "wordnet-text.json"
-DIM, BATCH, STEPS, SEEDS = 128, 64, 2_000, (0, 1)
+DIM, BATCH, STEPS, SEEDS = 128, 64, 1_000, (0, 1)
 LEARNING_RATE, WARMUP = 2e-3, 100
 
 _HEAD: Record = {"dim": DIM, "projection_dim": DIM, "temperature": 0.05}
