@@ -9,11 +9,14 @@ from torch import Tensor, nn
 
 import torchbank as tb
 
-from .data import Contestant, Inputs
+from .data import Contestant, Inputs, unit
 from .measure import Step
 
 TEMPERATURE = 0.07
 MARGIN = 0.5
+STUDENT_TEMPERATURE, TEACHER_TEMPERATURE = 0.1, 0.05
+# What MaSSL compares in a step: all views with both of the teacher's but themselves, over random blocks.
+VIEWS, TEACHER_VIEWS, BLOCKS = 12, 2, 8
 
 
 def backward(queries: Tensor, loss: Callable[[Tensor], Tensor]) -> Step:
@@ -151,9 +154,78 @@ def _distribution_match(data: Inputs) -> Step:
     return backward(
         data.queries,
         lambda q: tb.losses.distribution_match(
-            q, data.positives, bank, student_temperature=0.1, teacher_temperature=0.05
+            q,
+            data.positives,
+            bank,
+            student_temperature=STUDENT_TEMPERATURE,
+            teacher_temperature=TEACHER_TEMPERATURE,
         ),
     )
+
+
+def _cross_entropy(student: Tensor, teacher: Tensor) -> Tensor:
+    """Between the softmaxes of two sets of scores, in float32."""
+    target = (teacher.float() / TEACHER_TEMPERATURE).softmax(dim=-1)
+    return -(target * (student.float() / STUDENT_TEMPERATURE).log_softmax(dim=-1)).sum(dim=-1).mean()
+
+
+def _plain_distribution_match(data: Inputs) -> Step:
+    """Both score matrices and their softmaxes."""
+
+    def loss(q: Tensor) -> Tensor:
+        rows = data.rows
+        teacher = data.positives.to(rows.dtype) @ rows.T
+        return _cross_entropy(nn.functional.normalize(q).to(rows.dtype) @ rows.T, teacher)
+
+    return backward(data.queries, loss)
+
+
+def _views(data: Inputs) -> tuple[Tensor, Tensor, Tensor]:
+    """Student's views, teacher's views, and a random partition of the slots."""
+    case, device = data.case, data.device
+    student, teacher = (
+        unit(views * case.batch, case.dim, seed, device).view(views, case.batch, case.dim)
+        for views, seed in ((VIEWS, 11), (TEACHER_VIEWS, 12))
+    )
+    order = torch.randperm(case.rows, generator=torch.Generator().manual_seed(13)).to(device)
+    return student, teacher, order.view(BLOCKS, -1)
+
+
+def _massl(data: Inputs) -> Step:
+    bank, (student, teacher, blocks) = data.bank("cosine"), _views(data)
+    pairs = ~torch.eye(VIEWS, TEACHER_VIEWS, dtype=torch.bool, device=data.device)
+    return backward(
+        student,
+        lambda views: tb.losses.distribution_match(
+            views,
+            teacher,
+            bank,
+            student_temperature=STUDENT_TEMPERATURE,
+            teacher_temperature=TEACHER_TEMPERATURE,
+            blocks=blocks,
+            pair_mask=pairs,
+        ),
+    )
+
+
+def _plain_massl(data: Inputs) -> Step:
+    """All scores of all views, their columns permuted, and a log-softmax for each pair of views.
+
+    The memory is copied before it is compared with, as it is overwritten before backward.
+    """
+    student, teacher, blocks = _views(data)
+
+    def scores(views: Tensor) -> Tensor:
+        rows = data.rows.clone()
+        permuted = (views.flatten(0, 1).to(rows.dtype) @ rows.T)[:, blocks.flatten()]
+        return permuted.view(*views.shape[:2], *blocks.shape)
+
+    def loss(views: Tensor) -> Tensor:
+        mine, theirs = scores(nn.functional.normalize(views, dim=-1)), scores(teacher)
+        pairs = [(v, u) for v in range(VIEWS) for u in range(TEACHER_VIEWS) if v != u]
+        return sum(_cross_entropy(mine[v], theirs[u]) for v, u in pairs) / len(pairs)
+
+    return backward(student, loss)
 
 
 def _by_impl(make: Callable[[str, Inputs], Step], device: str) -> list[Contestant]:
@@ -164,7 +236,7 @@ def _by_impl(make: Callable[[str, Inputs], Step], device: str) -> list[Contestan
 
 def contestants(name: str, device: str) -> list[Contestant]:
     """Ours first, then plain PyTorch."""
-    if name in ("triplet", "distribution_match") and not hasattr(tb.losses, name):
+    if name == "triplet" and not hasattr(tb.losses, name):
         return []
     lists = {
         "push": [
@@ -189,6 +261,13 @@ def contestants(name: str, device: str) -> list[Contestant]:
             Contestant("plain PyTorch", _plain_contrastive, dtypes=("float32",), floats=6),
         ],
         "triplet": [Contestant("torchbank", _triplet, dtypes=("float32",))],
-        "distribution_match": [Contestant("torchbank", _distribution_match)],
+        "distribution_match": [
+            Contestant("torchbank", _distribution_match),
+            Contestant("plain PyTorch", _plain_distribution_match, floats=8),
+        ],
+        "massl": [
+            Contestant("torchbank", _massl),
+            Contestant("MaSSL recipe", _plain_massl, floats=6 * VIEWS),
+        ],
     }
     return lists[name]

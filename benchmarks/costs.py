@@ -1,8 +1,17 @@
 """What a case must cost, by formula: the numerator of every rate."""
 
+from .contestants import TEACHER_VIEWS, VIEWS
 from .schema import Case
 
-_PRODUCTS = {"push": 0, "info_nce": 2, "distribution_match": 3, "nearest": 1, "contrastive": 1, "triplet": 1}
+_PRODUCTS = {
+    "push": 0,
+    "info_nce": 2,
+    "distribution_match": 3,
+    "massl": 2 * VIEWS + TEACHER_VIEWS,
+    "nearest": 1,
+    "contrastive": 1,
+    "triplet": 1,
+}
 """Matrix products of batch x rows x dim: the scores; for a softmax loss also the gradient of the queries (and,
 with a teacher, the teacher's scores). Pair losses are charged for the scores only: few pairs have a gradient."""
 

@@ -13,6 +13,8 @@ CPU = [
     Case("nearest", 1, MILLION, 128, k=10),
     Case("contrastive", 64, 55_000, 128),
     Case("triplet", 64, 10_000, 128),
+    Case("massl", 64, 131_072, 256),
+    Case("massl", 64, 131_072, 256, memory_only=True),
     *(Case("info_nce", 256, rows, 128) for rows in (4_096, 16_384, 65_536, 262_144, MILLION, 4 * MILLION)),
     *(Case("info_nce", 256, rows, 128, memory_only=True) for rows in (4_096, 65_536, 262_144, MILLION)),
     Case("nearest", 256, MILLION, 128, k=10, memory_only=True),
@@ -40,6 +42,7 @@ GPU = [
     *(Case("info_nce", 1024, 262_144, dim, dtype=BF16) for dim in (64, 256, 512, 768)),
     Case("contrastive", 64, 55_000, 128),
     Case("triplet", 64, 10_000, 128),
+    *(Case("massl", 64, 131_072, 256, dtype=dtype) for dtype in ("float32", BF16)),
     *(Case("info_nce", batch, MILLION, 128, dtype=BF16) for batch in (1, 32, 4096)),
     *(Case("nearest", 256, MILLION, 128, k=k, dtype=BF16) for k in (1, 100)),
     Case("push", 256, 65_536, 128, dtype=BF16),
@@ -56,6 +59,7 @@ TINY = [
     Case("info_nce", 4, 256, 8, memory_only=True),
     Case("triplet", 4, 256, 8),
     Case("distribution_match", 4, 64, 8),
+    Case("massl", 4, 64, 8),
 ]
 
 LISTS = {"cpu": CPU, "cuda": GPU, "tiny": TINY}

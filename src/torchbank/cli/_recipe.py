@@ -34,7 +34,7 @@ def train_run(
         BankError: The configuration cannot run, or the folder exists or does not fit.
     """
     # Whatever can fail early does so before the folder is made.
-    folder = RunFolder(Path(path))
+    config, folder = config.resolved(), RunFolder(Path(path))
     if resume:
         _check_resumable(config, folder)
         if folder.summary.is_file():
@@ -53,19 +53,22 @@ def train_run(
 
 
 def load_split(config: DataConfig) -> data.Split:
-    """The images that a configuration names.
+    """The data that a configuration names.
 
     Raises:
         BankError: There is no such data set, or it cannot be split.
     """
+    root = {} if config.root is None else {"root": config.root}
+    if config.data == "kanji":
+        return data.load("kanji")
     if config.data != "folder":
-        return data.load(config.data)
-    if config.root is None:
+        return data.load(config.data, **root)
+    if not root:
         msg = "a folder of images needs its place; give it as --root DIR, with one folder a class in it"
         raise BankValueError(msg)
     return data.load(
         "folder",
-        root=config.root,
+        **root,
         image_size=config.image_size,
         test_fraction=config.test_fraction,
         seed=config.split_seed,
@@ -74,12 +77,12 @@ def load_split(config: DataConfig) -> data.Split:
 
 
 def build_encoder(config: RunConfig, split: data.Split) -> nn.Module:
-    """The encoder that a configuration names, for the images of a split.
+    """The encoder that a configuration names, for the images, or texts, of a split.
 
     Raises:
         BankError: There is no such encoder, or it does not take the images or the weights.
     """
-    shape = split.train.image_shape
+    shape = split.train.image_shape if isinstance(split.train, data.LabelledImages) else None
     return encoders.build(
         config.encoder.encoder, dim=config.method.dim, image_shape=shape, weights=config.encoder.weights
     )
@@ -99,11 +102,13 @@ def _build(config: RunConfig, split: data.Split) -> nn.Module:
 
 
 def _draw(config: RunConfig, split: data.Split, folder: RunFolder, result: FitResult) -> None:
-    start = config.method.start_step if config.method.memory else None
+    starts_late = getattr(config.method, "memory", None) is True
+    start = config.method.start_step if starts_late else None
     metrics = training.read_metrics(folder.metrics)
     report.plot_loss(metrics, folder.plots / "loss.png", memory_start=start)
     report.plot_scores(metrics, folder.plots / "scores.png", memory_start=start)
-    report.plot_retrieval_sheet(split.test, result.test.embeddings, folder.plots / "retrieval.png")
+    if isinstance(split.test, data.LabelledImages):
+        report.plot_retrieval_sheet(split.test, result.test.embeddings, folder.plots / "retrieval.png")
     drift, bank = result.summary["drift"], result.summary["bank"]
     if report.has_health(metrics):
         report.plot_health(metrics, folder.plots / "health.png", drift=drift)

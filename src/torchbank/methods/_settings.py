@@ -54,5 +54,5 @@ def warn_of_stale_copies(capacity: int, dataset_size: int | None) -> None:
             f"the bank holds {capacity:,} rows and the data set {dataset_size:,} instances: it keeps old copies of "
             "every instance; a smaller capacity keeps the newest rows only",
             UserWarning,
-            stacklevel=4,
+            stacklevel=3,
         )
