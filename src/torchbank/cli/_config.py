@@ -15,6 +15,7 @@ from torchbank.training import TrainingConfig
 
 Method = TypeVar("Method")
 
+
 @dataclass(frozen=True)
 class DataConfig:
     """Which data, and which of their classes test.
