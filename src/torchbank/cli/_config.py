@@ -106,9 +106,10 @@ class RunConfig(Generic[Method]):
 
     def resolved(self) -> "RunConfig":
         """The same with what the method takes from the run filled in: its seed and how many updates there are."""
-        names = {setting.name for setting in fields(self.method)}
+        method: Any = self.method
         run = {"seed": self.training.seed, "total_steps": self.training.steps}
-        return replace(self, method=replace(self.method, **{name: run[name] for name in names & run.keys()}))
+        taken = {setting.name for setting in fields(method)} & run.keys()
+        return replace(self, method=replace(method, **{name: run[name] for name in taken}))
 
     def with_batch_size(self, batch_size: int) -> "RunConfig":
         """The same with another batch size and, where batches are drawn by class, as many images a class.

@@ -11,6 +11,9 @@ from torchbank.cli._config import DataConfig, RunConfig
 from torchbank.errors import BankStateError, BankValueError
 from torchbank.training import FitResult, Progress, RunFolder, is_main_process
 
+# These compare the images of a class; the other methods compare views of an image, and never see a class.
+_NEEDS_LABELS = ("xbm",)
+
 
 def train_run(
     config: RunConfig,
@@ -41,6 +44,7 @@ def train_run(
             return folder.read_summary()
     elif is_main_process():
         folder.check_free()
+    _check_augmentation(config)
     split = load_split(config.data)
     training.seed_everything(config.training.seed)
     loop = training.Loop(_build(config, split), split, config.training)
@@ -58,14 +62,15 @@ def load_split(config: DataConfig) -> data.Split:
     Raises:
         BankError: There is no such data set, or it cannot be split.
     """
-    root = {} if config.root is None else {"root": config.root}
     if config.data == "kanji":
         return data.load("kanji")
+    if config.root is None and config.data in ("folder", "cifar10", "cifar100"):
+        what = "one folder a class" if config.data == "folder" else "its archive or the folder it unpacks to"
+        msg = f"{config.data} needs the place of its files; give it as --root DIR, with {what} in it"
+        raise BankValueError(msg)
+    root = {} if config.root is None else {"root": config.root}
     if config.data != "folder":
         return data.load(config.data, **root)
-    if not root:
-        msg = "a folder of images needs its place; give it as --root DIR, with one folder a class in it"
-        raise BankValueError(msg)
     return data.load(
         "folder",
         **root,
@@ -94,6 +99,21 @@ def _check_resumable(config: RunConfig, folder: RunFolder) -> None:
     if differences:
         msg = f"{folder.path} was begun with other settings ({'; '.join(differences)}); resume with the same ones"
         raise BankStateError(msg)
+
+
+def _check_augmentation(config: RunConfig) -> None:
+    """A method of labels gets images, one of views gets views."""
+    name = config.training.augmentation
+    has_views = config.data.data == "wordnet" or name in data.VIEW_NAMES
+    if has_views == (config.method_name in _NEEDS_LABELS):
+        wanted = (
+            "one image of each, such as none, glyph or photo" if has_views else f"views, {', '.join(data.VIEW_NAMES)}"
+        )
+        msg = (
+            f"{config.method_name} cannot train on {config.data.data} with --augmentation {name}; expected one that "
+            f"gives {wanted}"
+        )
+        raise BankValueError(msg)
 
 
 def _build(config: RunConfig, split: data.Split) -> nn.Module:

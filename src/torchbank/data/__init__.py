@@ -13,9 +13,11 @@ from torchbank.data._pk_sampler import PKSampler
 from torchbank.data._shuffled_sampler import ShuffledSampler
 from torchbank.data._stateful_sampler import StatefulSampler
 from torchbank.data._text_pairs import TextPairs
+from torchbank.data._views import VIEW_NAMES
 from torchbank.data._wordnet import load_wordnet
 
 __all__ = [
+    "VIEW_NAMES",
     "ArrayImages",
     "Batch",
     "FolderImages",

@@ -32,6 +32,7 @@ _LOCAL_SIDE = 96 / 224
 _GLYPH_MOTION: dict[str, Any] = {"degrees": 15.0, "shift": 0.1, "scale": (0.7, 1.2), "shear": 15.0}
 
 VIEW_NAMES = (*_ALIKE, "massl", "glyph-views", "glyph-massl")
+"""The augmentations that draw views; the others change each image into one."""
 
 
 class _ViewGroup(NamedTuple):

@@ -126,8 +126,7 @@ class Loop:
         self.update = Update(method, config, self.accelerator)
         device = self.accelerator.device
         self.batches = TrainingBatches(split.train, config, device=device, rank=self.rank, ranks=self.ranks)
-        with untouched_random_state():
-            encoders.encode(self.method.encoder, [split.train.__getitems__([0, 1])])
+        _check_encoder(self.method, split.train)
         self.window, self.clock, self.watch = LogWindow(), StepClock(), LossWatch()
         self.folder: RunFolder | None = None
         self.on_progress: Callable[[Progress], None] | None = None
@@ -212,9 +211,14 @@ class Loop:
     def _evaluate(self) -> Evaluated:
         # No random stream moves: how often a run is evaluated does not change what it learns.
         with self.clock.paused(), untouched_random_state():
+            self._check_finite()
             evaluated = evaluate(self.method.encoder, self.split, workers=self.config.workers)
             self._write({f"test/{name}": value for name, value in evaluated.scores.items()})
         return evaluated
+
+    def _check_finite(self) -> None:
+        self.watch.check()
+        self.watch.check_weights(self.method, step=self.step)
 
     def _write(self, values: dict[str, int | float]) -> None:
         if self.metrics is not None:
@@ -225,8 +229,7 @@ class Loop:
     def _checkpoint(self, folder: RunFolder) -> None:
         with self.clock.paused():
             # A checkpoint of a run that has diverged would replace the last one of use.
-            self.watch.check()
-            self.watch.check_weights(self.method, step=self.step)
+            self._check_finite()
             state = {
                 "step": self.step,
                 "data": self.split.train.fingerprint,
@@ -257,6 +260,12 @@ class Loop:
     def _parts(self) -> dict[str, Any]:
         """What keeps its state in a ``state_dict``, by name in the checkpoint."""
         return {**self.update.parts(), "window": self.window, "clock": self.clock}
+
+
+def _check_encoder(method: Any, examples: data.LabelledExamples) -> None:
+    """Embed two examples: what does not fit is told now, not after a thousand steps."""
+    with untouched_random_state():
+        encoders.encode(method.encoder, [examples.__getitems__(range(min(2, len(examples))))])
 
 
 def _due(step: int, every: int) -> bool:

@@ -87,8 +87,12 @@ def build_accelerator(config: TrainingConfig) -> "Accelerator":
         BankValueError: The device cannot run at that precision.
     """
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
     precision = "no" if config.precision == "fp32" else config.precision
+    # accelerate remembers the precision of the first run of a process and would refuse another one to the next.
+    if AcceleratorState._shared_state.get("_mixed_precision", precision) != precision:
+        AcceleratorState._reset_state()
     try:
         return Accelerator(cpu=config.device == "cpu", mixed_precision=precision)
     except ValueError as error:
