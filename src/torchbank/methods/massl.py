@@ -3,6 +3,7 @@
 [Silva, Pedrini and Ramírez Rivera 2024](arXiv:2407.17486).
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -167,7 +168,7 @@ class MaSSL(SelfSupervised):
             blocks=self._blocks(step),
             pair_mask=another_view,
         )
-        collapsed = torch.tensor(float(config.block_size)).log()
+        collapsed = math.log(config.block_size)
         logs = health_logs(student[0], teacher[1], self.bank, collapsed_loss=collapsed, step=step)
         if config.memory == "teacher":
             self._remember(teacher[1], batch.ids, step=step)

@@ -3,6 +3,7 @@
 [Dwibedi, Aytar, Tompson, Sermanet and Zisserman 2021](arXiv:2104.14548), algorithm 1.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -113,7 +114,7 @@ class NNCLR(SelfSupervised):
             self._contrast(near_first, second_prediction, batch.ids)
             + self._contrast(near_second, first_prediction, batch.ids)
         ) / 2
-        collapsed = torch.tensor(float(len(first))).log()
+        collapsed = math.log(max(1, len(first)))
         logs = health_logs(first, second, self.bank, collapsed_loss=collapsed, step=step, winners=winners)
         self._remember(first, batch.ids, step=step, id=batch.ids)
         return MethodOutput(loss, logs)
@@ -122,7 +123,7 @@ class NNCLR(SelfSupervised):
         """The nearest row of another instance for each projection ``(b, projection_dim)``, and its slot."""
         found = self.bank.nearest(projections, k=1, exclude={"id": ids})
         rows = self.bank.gather(found.slots).embeddings[:, 0]
-        return torch.where(found.valid, rows.to(projections.dtype), projections.detach()), found.slots[:, 0]
+        return torch.where(found.valid, rows, projections.detach()), found.slots[:, 0]
 
     def _contrast(self, neighbors: Tensor, predictions: Tensor, ids: Tensor) -> Tensor:
         """Which prediction of the batch is that of this neighbour? The gradient reaches all of them."""
