@@ -114,7 +114,7 @@ def evaluate_run(
     if to is not None:
         other = load_split(replace(config.data, data=to, root=to_root))
         probes.append(_Probes(encoder, other, folder, settings))
-        scores += [score for name in ("knn", "linear") for score in probes[1].run(name, prefix="transfer, ")]
+        scores += [score for name in ("knn", "linear") for score in probes[1].run(name, prefix=f"transfer to {to}, ")]
     notes = tuple(note for probe in probes for note in probe.notes)
     result = Evaluation(config.method_name, split.train.name, probes[-1].dim, tuple(scores), notes)
     write_json(folder.evaluation, asdict(result))
@@ -202,7 +202,7 @@ class _Probes:
                 )
                 continue
             scores = evaluation.low_shot(labelled, asked, fraction=fraction, seed=seed)
-            measure = f"{fraction:.0%} of the labels, seed {seed}, weight decay {scores.weight_decay:g}"
+            measure = f"{fraction:.0%}, seed {seed}, weight decay {scores.weight_decay:g}"
             yield measure, scores.train_rows, len(asked.labels), scores.accuracy
 
     def _retrieval(self) -> Iterator[tuple[str, int, int, float]]:
