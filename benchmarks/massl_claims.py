@@ -15,7 +15,7 @@ from .jobs import Job, Record, run_jobs
 from .self_supervised import METHODS, QUEUE, features, load, probes, train
 
 RESULTS = ROOT / "benchmarks" / "results" / "massl-claims.json"
-DATA, BATCH, STEPS, SEEDS = "fashion-mnist", 128, 500, (0, 1, 2, 3, 4)
+DATA, BATCH, STEPS, SEEDS = "kanji", 128, 500, (0, 1, 2, 3, 4)
 COLLAPSED = 0.1
 
 VARIANTS: dict[str, Record] = {
@@ -31,7 +31,7 @@ def work(settings: Record) -> Record:
     split = load(settings["data"], tiny=settings["tiny"])
     encoder, logs, _ = train(split, settings)
     spread = logs["train/embedding_std"]
-    scores = probes(*features(encoder, split)) if spread >= COLLAPSED else {"knn": None, "linear": None}
+    scores = probes(DATA, *features(encoder, split)) if spread >= COLLAPSED else {"knn": None, "linear": None}
     return {**scores, "spread": spread, "logs": logs}
 
 
