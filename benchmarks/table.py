@@ -4,10 +4,10 @@ with `--name`, the device as a file name."""
 import sys
 from pathlib import Path
 
+from .documents import filled
 from .schema import Line, Results, file_name, read
 
 README = Path(__file__).parents[1] / "README.md"
-BEGIN, END = "<!-- benchmarks: begin", "<!-- benchmarks: end -->"
 
 
 def _cases(lines: list[Line]) -> list[list[Line]]:
@@ -35,13 +35,6 @@ def markdown(results: Results) -> str:
     return "\n".join(out)
 
 
-def filled(readme: str, path: Path) -> str:
-    """The README with the table of a file between its markers; the first marker names the file."""
-    head, rest = readme.split(BEGIN, 1)
-    _, tail = rest.split(END, 1)
-    return f"{head}{BEGIN} {path.name} -->\n\n{markdown(read(path))}\n\n{END}{tail}"
-
-
 def main(arguments: list[str]) -> None:
     """Print the table, or write it into the README, or print the name that a file should bear."""
     path = Path(next(argument for argument in arguments if not argument.startswith("--")))
@@ -49,7 +42,8 @@ def main(arguments: list[str]) -> None:
         print(file_name(read(path)))
         return
     if "--readme" in arguments:
-        README.write_text(filled(README.read_text(), path))
+        table = markdown(read(path))
+        README.write_text(filled(README.read_text(), "benchmarks", source=path.name, content=table))
     else:
         print(markdown(read(path)))
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from torchbank import data
-from torchbank.errors import BankKeyError
+from torchbank.errors import BankKeyError, BankValueError
 
 SHAPES = [(1, 32, 32), (3, 24, 40), (2, 9, 9)]
 
@@ -97,4 +97,12 @@ def test_photo__crops_and_flips():
 def test_augmentation__unknown_name_lists_the_choices():
     with pytest.raises(BankKeyError) as caught:
         data.augmentation("mixup", (1, 32, 32))
-    assert str(caught.value) == "unknown augmentation 'mixup'; expected one of 'glyph', 'none', 'photo'"
+    assert str(caught.value).startswith(
+        "unknown augmentation 'mixup'; expected one of 'glyph', 'none', 'photo', 'npid'"
+    )
+
+
+@pytest.mark.plain
+def test_augmentation__refuses_fewer_than_no_local_crops():
+    with pytest.raises(BankValueError, match="local_crops is -1"):
+        data.augmentation("massl", (3, 32, 32), local_crops=-1)

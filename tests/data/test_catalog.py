@@ -10,7 +10,8 @@ from torchbank.errors import BankKeyError, BankTypeError
 def test_load__unknown_name_lists_the_choices():
     with pytest.raises(BankKeyError) as caught:
         data.load("cifar")
-    assert str(caught.value) == "unknown data set 'cifar'; expected one of 'folder', 'kanji'"
+    names = "'cifar10', 'cifar100', 'fashion-mnist', 'folder', 'kanji', 'wordnet'"
+    assert str(caught.value) == f"unknown data set 'cifar'; expected one of {names}"
 
 
 @pytest.mark.plain
@@ -20,6 +21,8 @@ def test_load__unknown_name_lists_the_choices():
         ("kanji", {"root": "x"}, "kanji takes no option root; expected none"),
         ("folder", {"root": "x", "size": 3}, "folder takes no option size; expected root, image_size, test_fraction"),
         ("folder", {}, "folder needs the option root"),
+        ("cifar10", {}, "cifar10 needs the option root"),
+        ("wordnet", {"size": 3}, "wordnet takes no option size; expected root, test_synsets"),
     ],
 )
 def test_load__wrong_options_are_named(name, options, message):

@@ -55,6 +55,28 @@ def test_folder__seed_and_fraction_choose_the_classes(root):
     assert len(test_classes(test_fraction=0.7)) == 4
 
 
+def test_folder__parts_that_are_given_may_share_classes(tmp_path):
+    for part, names in (("train", ("apple", "fig")), ("test", ("fig", "kiwi"))):
+        for name in names:
+            for number in range(2):
+                write(tmp_path / part / name / f"{number}.png", color=(ord(part[1]), ord(name[0]), number))
+    split = load(tmp_path)
+    assert split.train.class_names == split.test.class_names == ("apple", "fig", "kiwi")
+    assert (split.train.labels.tolist(), split.test.labels.tolist()) == ([0, 0, 1, 1], [1, 1, 2, 2])
+    assert split.shares_classes
+    assert (split.test.image(2)[:, 0, 0] * 255).tolist() == [ord("e"), ord("k"), 0]
+    assert split.train.fingerprint != split.test.fingerprint
+
+
+def test_folder__classes_named_train_and_test_are_classes(tmp_path):
+    for name in ("train", "test", "bus", "tram"):
+        for number in range(2):
+            write(tmp_path / name / f"{number}.png")
+    split = load(tmp_path)
+    assert split.train.class_names == ("bus", "test", "train", "tram")
+    assert not split.shares_classes
+
+
 def test_folder__every_mode_becomes_three_channels(tmp_path):
     files = {"grey.png": ("L", 128), "alpha.png": ("RGBA", (10, 20, 30, 40)), "two.gif": ("P", 1), "bit.bmp": ("1", 1)}
     files |= {"photo.jpg": ("RGB", (10, 20, 30)), "sixteen.png": ("I;16", 60_000), "print.tif": ("CMYK", (0, 0, 0, 0))}

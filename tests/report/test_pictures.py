@@ -48,8 +48,18 @@ def test_scores__both_are_drawn(tmp_path):
     assert pixels(tmp_path / "scores.png", VERMILION) > 1_000
 
 
+def test_scores__of_shared_classes_and_of_pairs(tmp_path):
+    knn = [{"step": 50, "test/knn_accuracy": 0.5, "test/knn_k": 200, "test/knn_temperature": 0.1}]
+    report.plot_scores(knn, tmp_path / "knn.png")
+    assert pixels(tmp_path / "knn.png", BLUE) > 300
+    pairs = [{"step": step, "test/forward_recall_at_1": 0.3, "test/backward_recall_at_1": 0.2} for step in (50, 100)]
+    report.plot_scores(pairs, tmp_path / "pairs.png")
+    assert pixels(tmp_path / "pairs.png", BLUE) > 1_000
+    assert pixels(tmp_path / "pairs.png", VERMILION) > 1_000
+
+
 def test_curves__nothing_to_draw(tmp_path):
-    with pytest.raises(BankValueError, match="hold no 'test/recall_at_1'"):
+    with pytest.raises(BankValueError, match="hold no score of the test part"):
         report.plot_scores([{"step": 1, "train/loss": 1.0}], tmp_path / "scores.png")
     assert not list(tmp_path.iterdir())
 
@@ -65,6 +75,39 @@ def test_drift__ages_of_few_images_are_left_out(tmp_path):
 def test_drift__too_little_measured(tmp_path):
     with pytest.raises(BankValueError, match="no age has 30 images"):
         report.plot_drift({**DRIFT, "count": [2, 3, 4]}, tmp_path / "drift.png")
+
+
+def health(**logs):
+    return [{"step": step, **{f"train/{name}": value for name, value in logs.items()}} for step in range(2, 101, 2)]
+
+
+def test_health__draws_what_was_logged(tmp_path):
+    report.plot_health(health(loss=2.0, embedding_std=0.8), tmp_path / "two.png")
+    logs = {"collapsed_loss": 9.7, "winner_entropy": 0.7, "positive_similarity": 0.8, "negative_similarity": 0.1}
+    report.plot_health(health(loss=2.0, embedding_std=0.8, memory_age=50.0, **logs), tmp_path / "six.png", drift=DRIFT)
+    five = health(loss=2.0, embedding_std=0.8, memory_age=50.0, **logs)
+    report.plot_health(five, tmp_path / "five.png")
+    height, width, _ = read(tmp_path / "five.png").shape
+    assert (read(tmp_path / "five.png")[6 * height // 10 :, 7 * width // 10 :] == 255).all()
+    # A row of panels more, and curves in the second and third colour.
+    assert read(tmp_path / "six.png").shape[0] > 1.5 * read(tmp_path / "two.png").shape[0]
+    for color in (VERMILION, GREEN):
+        assert pixels(tmp_path / "six.png", color) > 500
+        assert not pixels(tmp_path / "two.png", color)
+
+
+def test_health__too_little_drift_has_no_panel(tmp_path):
+    metrics = health(loss=2.0, embedding_std=0.8)
+    report.plot_health(metrics, tmp_path / "none.png")
+    report.plot_health(metrics, tmp_path / "few.png", drift={**DRIFT, "count": [2, 3, 4]})
+    np.testing.assert_array_equal(read(tmp_path / "none.png"), read(tmp_path / "few.png"))
+
+
+def test_health__nothing_to_draw(tmp_path):
+    assert not report.has_health(METRICS)
+    with pytest.raises(BankValueError, match="hold none of train/collapsed_loss, train/embedding_std"):
+        report.plot_health(METRICS, tmp_path / "health.png")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -146,5 +146,5 @@ class _Diverging(nn.Module):
 
 
 def test_fit__a_loss_that_is_not_finite_stops_the_run():
-    with pytest.raises(BankStateError, match=r"the loss is (nan|inf|-inf) at step 3; lower the learning rate"):
+    with pytest.raises(BankStateError, match=r"the loss is (nan|inf|-inf) at step 1; lower the learning rate"):
         fit(_Diverging(), SPLIT, TINY)

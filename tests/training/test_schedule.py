@@ -1,10 +1,10 @@
-"""Learning rates, against PyTorch's own schedulers."""
+"""Learning rates and weight decay, against PyTorch's own schedulers."""
 
 import pytest
 import torch
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR
 
-from torchbank.training import TrainingConfig, build_optimizer, build_schedule
+from torchbank.training import TrainingConfig, apply_schedules, build_optimizer, weight_decay_at
 
 
 def _rates(schedule, optimizer, steps):
@@ -25,7 +25,10 @@ def _optimizer(**settings):
 @pytest.mark.parametrize("kind", ["cosine", "constant"])
 def test_schedule__as_pytorch_chains_it(kind, warmup):
     optimizer, config = _optimizer(steps=40, warmup_steps=warmup, schedule=kind)
-    rates = _rates(build_schedule(optimizer, config), optimizer, config.steps)
+    rates = []
+    for step in range(config.steps):
+        apply_schedules(optimizer, config, step=step)
+        rates.append(optimizer.param_groups[0]["lr"])
 
     oracle, _ = _optimizer(steps=40)
     rest = CosineAnnealingLR(oracle, 40 - warmup) if kind == "cosine" else ConstantLR(oracle, factor=1.0)
@@ -38,7 +41,13 @@ def test_schedule__as_pytorch_chains_it(kind, warmup):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam), ("sgd", torch.optim.SGD)]
+    ("name", "kind"),
+    [
+        ("adamw", torch.optim.AdamW),
+        ("adam", torch.optim.Adam),
+        ("sgd", torch.optim.SGD),
+        ("nesterov", torch.optim.SGD),
+    ],
 )
 def test_optimizer__takes_what_learns(name, kind):
     learning, fixed = torch.nn.Parameter(torch.ones(1)), torch.nn.Parameter(torch.ones(1), requires_grad=False)
@@ -46,3 +55,36 @@ def test_optimizer__takes_what_learns(name, kind):
     assert type(optimizer) is kind
     assert optimizer.param_groups[0]["params"] == [learning]
     assert optimizer.param_groups[0]["weight_decay"] == 0.1
+    assert optimizer.param_groups[0].get("nesterov", False) == (name == "nesterov")
+
+
+@pytest.mark.parametrize("final", [None, 0.4, 0.0])
+def test_weight_decay__goes_along_a_half_cosine(final):
+    config = TrainingConfig(steps=40, weight_decay=0.04, final_weight_decay=final)
+    weight = torch.nn.Parameter(torch.ones(1))
+    optimizer = build_optimizer([weight], config)
+    # A learning rate that goes from 0.04 to the final value, by PyTorch.
+    oracle = torch.optim.SGD([weight], lr=0.04)
+    rest = ConstantLR(oracle, factor=1.0) if final is None else CosineAnnealingLR(oracle, 40, eta_min=final)
+    expected = _rates(rest, oracle, 40)
+    for step in range(40):
+        apply_schedules(optimizer, config, step=step)
+        assert optimizer.param_groups[0]["weight_decay"] == pytest.approx(expected[step], abs=1e-12)
+        assert optimizer.param_groups[0]["weight_decay"] == weight_decay_at(step, config)
+
+
+def test_weight_decay__of_matrices_only_spares_biases_and_norms():
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.Linear(2, 3))
+    config = TrainingConfig(weight_decay=0.1, final_weight_decay=0.2, decayed="matrices", optimizer="sgd")
+    optimizer = build_optimizer(network.parameters(), config)
+    apply_schedules(optimizer, config, step=config.steps)
+    decays = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert len(decays) == len(list(network.parameters()))
+    for parameter in network.parameters():
+        assert decays[id(parameter)] == (0.2 if parameter.dim() > 1 else 0.0)
+
+
+def test_weight_decay__a_group_without_parameters_is_left_out():
+    config = TrainingConfig(decayed="matrices")
+    assert len(build_optimizer([torch.nn.Parameter(torch.ones(2, 2))], config).param_groups) == 1
+    assert len(build_optimizer([torch.nn.Parameter(torch.ones(2))], config).param_groups) == 1

@@ -4,6 +4,8 @@ import io
 import re
 from collections.abc import Sequence
 from contextlib import redirect_stderr
+from dataclasses import field, fields, make_dataclass
+from functools import cache
 from typing import Any, Literal
 
 from torchbank.cli._errors import UsageError
@@ -12,6 +14,18 @@ from torchbank.cli._errors import UsageError
 def for_method(generic: Any, method_config: type) -> Any:
     """A generic dataclass of arguments with the settings of one method in it."""
     return generic[method_config]
+
+
+@cache
+def without_seed(method_config: type) -> type:
+    """The settings of a method, but that the command line does not offer their seed: the run's seed is enough."""
+    import tyro
+
+    if all(setting.name != "seed" for setting in fields(method_config)):
+        return method_config
+    seed = [("seed", tyro.conf.Suppress[int], field(default=0))]
+    origin = {"__doc__": method_config.__doc__, "__module__": method_config.__module__}
+    return make_dataclass(method_config.__name__, seed, bases=(method_config,), namespace=origin, frozen=True)
 
 
 def parse(

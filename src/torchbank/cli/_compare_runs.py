@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torchbank.cli._config import RunConfig
 from torchbank.cli._recipe import train_run
-from torchbank.errors import BankStateError
+from torchbank.errors import BankStateError, BankValueError
 from torchbank.io import write_json
 from torchbank.report import Comparison, Run, plot_batch_sizes, plot_comparison
 from torchbank.training import Progress, RunFolder
@@ -37,9 +37,16 @@ class Plan:
         """Memory, batch size, seed and configuration of every run.
 
         Raises:
-            BankError: A setting is unknown, or a batch size does not fit.
+            BankError: The method has no memory to switch, a setting is unknown, or a batch size does not fit.
         """
         shared = self.config
+        # MaSSL's setting of that name says what is remembered, not whether anything is.
+        if not isinstance(getattr(shared.method, "memory", None), bool):
+            msg = (
+                f"{shared.method_name} cannot be compared without its memory, for it has no setting memory=False; "
+                "compare runs of other methods with torchbank train, such as moco beside simclr"
+            )
+            raise BankValueError(msg)
         for size in self.batch_sizes or (shared.training.batch_size,):
             for seed in self.seeds:
                 for memory, settings in (("without", self.without), ("with", self.with_memory)):

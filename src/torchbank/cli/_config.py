@@ -1,43 +1,30 @@
 """Everything that a run is told, as nested dataclasses: the command line and ``config.json`` are made of it."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Generic, Literal, TypeVar
 
 import tyro
 
-from torchbank.cli._arguments import for_method, parse
+from torchbank.cli._arguments import for_method, parse, without_seed
 from torchbank.cli._errors import UsageError
+from torchbank.cli._settings import settings_of
 from torchbank.errors import BankKeyError, BankValueError, FileFormatError
 from torchbank.methods import METHODS
 from torchbank.training import TrainingConfig
 
 Method = TypeVar("Method")
 
-# What a method needs to do well on a data set, where that is not what its paper and `TrainingConfig` say. For kanji:
-# trained from scratch in a few minutes, so a short warm-up, and a memory term that the many stale negatives of a young
-# model cannot blow up. Learning rate, augmentation, margin, weight and normalisation were the best of those tried for
-# in-batch training and for the memory with the classes swapped, so that the test classes chose nothing.
-_SETTINGS = {
-    ("xbm", "kanji"): (
-        "learning-rate=1e-3",
-        "weight-decay=1e-2",
-        "warmup-steps=100",
-        "start-step=200",
-        "memory-normalize=active",
-        "memory-weight=8",
-    ),
-    ("xbm", "folder"): ("augmentation=photo",),
-}
-
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which images, and which of their classes test.
+    """Which data, and which of their classes test.
 
     Args:
-        data: "kanji" (in the package) or "folder" (with --root).
-        root: A folder of one folder a class, for --data folder.
+        data: kanji (in the package), fashion-mnist, cifar10, cifar100, folder or wordnet (pairs of texts).
+        root: The folder of the data: for folder, with one folder a class, or with train and test and these in both;
+            for the others, with the files as they are published. kanji needs none, nor do fashion-mnist and wordnet
+            where their Debian packages are installed.
         image_size: Height and width to which images of a folder are scaled.
         test_fraction: Share of a folder's classes that test.
         split_seed: Which classes of a folder test.
@@ -54,10 +41,10 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Which network embeds the images.
+    """Which network embeds the images, or texts.
 
     Args:
-        encoder: convnet, resnet18-small, timm:NAME, hf:NAME, torchscript:FILE or module:function.
+        encoder: convnet, resnet18-small, timm:NAME, hf:NAME, torchscript:FILE or module:function; ngrams for texts.
         weights: A file of weights to begin with.
     """
 
@@ -89,9 +76,9 @@ class RunConfig(Generic[Method]):
         if method_name not in METHODS:
             msg = f"unknown method {method_name!r}; expected one of {', '.join(map(repr, sorted(METHODS)))}"
             raise BankKeyError(msg)
-        method = METHODS[method_name].config()
+        method = without_seed(METHODS[method_name].config)()
         plain = cls(method_name, DataConfig(data=data_name), EncoderConfig(), method, TrainingConfig())
-        return plain.with_settings(_SETTINGS.get((method_name, data_name), ()))
+        return plain.with_settings(settings_of(method_name, data_name))
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "RunConfig":
@@ -117,8 +104,15 @@ class RunConfig(Generic[Method]):
         """The configuration as nested dictionaries of plain values."""
         return asdict(self)
 
+    def resolved(self) -> "RunConfig":
+        """The same with what the method takes from the run filled in: its seed and how many updates there are."""
+        method: Any = self.method
+        run = {"seed": self.training.seed, "total_steps": self.training.steps}
+        taken = {setting.name for setting in fields(method)} & run.keys()
+        return replace(self, method=replace(method, **{name: run[name] for name in taken}))
+
     def with_batch_size(self, batch_size: int) -> "RunConfig":
-        """The same with another batch size and as many images a class.
+        """The same with another batch size and, where batches are drawn by class, as many images a class.
 
         Args:
             batch_size: A multiple of the images a class.
@@ -126,6 +120,8 @@ class RunConfig(Generic[Method]):
         Raises:
             BankValueError: It is not.
         """
+        if self.training.images_per_batch is not None:
+            return replace(self, training=replace(self.training, images_per_batch=batch_size))
         images = self.training.images_per_class
         if batch_size < 1 or batch_size % images:
             msg = f"batch size {batch_size} is not a multiple of the {images} images a class; give another"

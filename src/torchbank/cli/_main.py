@@ -29,6 +29,7 @@ examples:
   torchbank train xbm --data kanji --seed 0 --run runs/kanji
   torchbank train xbm --run runs/kanji --resume
   torchbank train xbm --data folder --root photos --encoder resnet18-small
+  torchbank train moco --data cifar10 --root downloads
   torchbank compare xbm --seeds 0 1 2 --batch-sizes 16 64 256
   torchbank evaluate runs/kanji
   torchbank inspect runs/kanji/bank.safetensors

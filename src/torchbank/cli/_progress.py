@@ -46,4 +46,9 @@ def _numbers(values: dict[str, int | float]) -> str:
         texts.append(f"loss {values['train/loss']:.3f}")
     if "test/map_at_r" in values:
         texts.append(f"R@1 {values['test/recall_at_1']:.1%} MAP@R {values['test/map_at_r']:.1%}")
+    if "test/knn_accuracy" in values:
+        texts.append(f"k-NN {values['test/knn_accuracy']:.1%}")
+    if "test/pairs" in values:
+        there, back = (values[f"test/{way}_recall_at_1"] for way in ("forward", "backward"))
+        texts.append(f"R@1 {there:.1%} back {back:.1%}")
     return "  ".join(texts)

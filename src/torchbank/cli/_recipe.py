@@ -6,11 +6,13 @@ from typing import Any
 
 from torch import nn
 
-from torchbank import data, encoders, evaluation, methods, report, training
+from torchbank import data, encoders, methods, report, training
 from torchbank.cli._config import DataConfig, RunConfig
 from torchbank.errors import BankStateError, BankValueError
-from torchbank.io import read_tensors
 from torchbank.training import FitResult, Progress, RunFolder, is_main_process
+
+# These compare the images of a class; the other methods compare views of an image, and never see a class.
+_NEEDS_LABELS = ("xbm",)
 
 
 def train_run(
@@ -35,13 +37,14 @@ def train_run(
         BankError: The configuration cannot run, or the folder exists or does not fit.
     """
     # Whatever can fail early does so before the folder is made.
-    folder = RunFolder(Path(path))
+    config, folder = config.resolved(), RunFolder(Path(path))
     if resume:
         _check_resumable(config, folder)
         if folder.summary.is_file():
             return folder.read_summary()
     elif is_main_process():
         folder.check_free()
+    _check_augmentation(config)
     split = load_split(config.data)
     training.seed_everything(config.training.seed)
     loop = training.Loop(_build(config, split), split, config.training)
@@ -53,46 +56,40 @@ def train_run(
     return result.summary
 
 
-def evaluate_run(path: str) -> tuple[RunConfig, evaluation.RetrievalScores]:
-    """Score the encoder that a run left behind on the test classes of its data.
-
-    Args:
-        path: The run folder.
-
-    Returns:
-        The run's configuration, and the scores.
-
-    Raises:
-        BankError: There is no finished run, or its data is gone.
-    """
-    folder = RunFolder.open(path)
-    config = RunConfig.from_json(folder.read_config())
-    folder.read_summary()
-    split = load_split(config.data)
-    encoder = _build_encoder(config, split)
-    encoder.load_state_dict(read_tensors(folder.model)[0])
-    encoded = encoders.encode(encoder, data.loader(split.test, batch_size=training.EVALUATION_BATCH))
-    return config, evaluation.retrieval(encoded.embeddings, encoded.labels)
-
-
 def load_split(config: DataConfig) -> data.Split:
-    """The images that a configuration names.
+    """The data that a configuration names.
 
     Raises:
         BankError: There is no such data set, or it cannot be split.
     """
-    if config.data != "folder":
-        return data.load(config.data)
-    if config.root is None:
-        msg = "a folder of images needs its place; give it as --root DIR, with one folder a class in it"
+    if config.data == "kanji":
+        return data.load("kanji")
+    if config.root is None and config.data in ("folder", "cifar10", "cifar100"):
+        what = "one folder a class" if config.data == "folder" else "its archive or the folder it unpacks to"
+        msg = f"{config.data} needs the place of its files; give it as --root DIR, with {what} in it"
         raise BankValueError(msg)
+    root = {} if config.root is None else {"root": config.root}
+    if config.data != "folder":
+        return data.load(config.data, **root)
     return data.load(
         "folder",
-        root=config.root,
+        **root,
         image_size=config.image_size,
         test_fraction=config.test_fraction,
         seed=config.split_seed,
         lone_classes=config.lone_classes,
+    )
+
+
+def build_encoder(config: RunConfig, split: data.Split) -> nn.Module:
+    """The encoder that a configuration names, for the images, or texts, of a split.
+
+    Raises:
+        BankError: There is no such encoder, or it does not take the images or the weights.
+    """
+    shape = split.train.image_shape if isinstance(split.train, data.LabelledImages) else None
+    return encoders.build(
+        config.encoder.encoder, dim=config.method.dim, image_shape=shape, weights=config.encoder.weights
     )
 
 
@@ -104,25 +101,37 @@ def _check_resumable(config: RunConfig, folder: RunFolder) -> None:
         raise BankStateError(msg)
 
 
-def _build_encoder(config: RunConfig, split: data.Split) -> nn.Module:
-    shape = split.train.image_shape
-    return encoders.build(
-        config.encoder.encoder, dim=config.method.dim, image_shape=shape, weights=config.encoder.weights
-    )
+def _check_augmentation(config: RunConfig) -> None:
+    """A method of labels gets images, one of views gets views."""
+    name = config.training.augmentation
+    has_views = config.data.data == "wordnet" or name in data.VIEW_NAMES
+    if has_views == (config.method_name in _NEEDS_LABELS):
+        wanted = (
+            "one image of each, such as none, glyph or photo" if has_views else f"views, {', '.join(data.VIEW_NAMES)}"
+        )
+        msg = (
+            f"{config.method_name} cannot train on {config.data.data} with --augmentation {name}; expected one that "
+            f"gives {wanted}"
+        )
+        raise BankValueError(msg)
 
 
 def _build(config: RunConfig, split: data.Split) -> nn.Module:
-    encoder = _build_encoder(config, split)
+    encoder = build_encoder(config, split)
     return methods.build(config.method_name, encoder, config.method, dataset_size=len(split.train))
 
 
 def _draw(config: RunConfig, split: data.Split, folder: RunFolder, result: FitResult) -> None:
-    start = config.method.start_step if config.method.memory else None
+    starts_late = getattr(config.method, "memory", None) is True
+    start = config.method.start_step if starts_late else None
     metrics = training.read_metrics(folder.metrics)
     report.plot_loss(metrics, folder.plots / "loss.png", memory_start=start)
     report.plot_scores(metrics, folder.plots / "scores.png", memory_start=start)
-    report.plot_retrieval_sheet(split.test, result.test.embeddings, folder.plots / "retrieval.png")
+    if isinstance(split.test, data.LabelledImages):
+        report.plot_retrieval_sheet(split.test, result.test.embeddings, folder.plots / "retrieval.png")
     drift, bank = result.summary["drift"], result.summary["bank"]
+    if report.has_health(metrics):
+        report.plot_health(metrics, folder.plots / "health.png", drift=drift)
     if drift is not None and max(drift["count"], default=0) >= report.FEWEST_REVISITS:
         oldest = None if bank is None else bank["rows"] // result.summary["batch_size"]
         report.plot_drift(drift, folder.plots / "drift.png", oldest=oldest)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from torchbank.evaluation import RetrievalScores
+from torchbank.cli._evaluate_run import Evaluation
 from torchbank.report import MEASURES, Comparison
 
 
@@ -38,27 +38,45 @@ def print_rows(
 def print_summary(summary: dict[str, Any]) -> None:
     """The result of one run."""
     scores, bank, timing = summary["scores"], summary["bank"], summary["timing"]
-    headings = ("R@1", "R@10", "R@100", "MAP@R", "bank bytes", "ms/step", "steps/s")
-    row = (
-        *(f"{scores[name]:.1%}" for name in ("recall_at_1", "recall_at_10", "recall_at_100", "map_at_r")),
-        f"{bank['bytes'] if bank else 0:,}",
-        f"{timing['milliseconds_per_step']:.1f}",
-        f"{timing['steps_per_second']:.1f}",
-    )
-    print_rows(f"{summary['data']['test']['classes']:,} classes that were never seen", headings, [row])
+    title, columns = _scores_of(scores, classes=summary["data"]["test"]["classes"])
+    columns |= {
+        "bank bytes": f"{bank['bytes'] if bank else 0:,}",
+        "ms/step": f"{timing['milliseconds_per_step']:.1f}",
+        "steps/s": f"{timing['steps_per_second']:.1f}",
+    }
+    print_rows(title, tuple(columns), [tuple(columns.values())])
 
 
-def print_scores(title: str, scores: RetrievalScores) -> None:
-    """Every score of an evaluation."""
-    rows = [(f"R@{k}", f"{value:.1%}") for k, value in scores.recall_at.items()]
-    rows += [
-        ("MAP@R", f"{scores.map_at_r:.1%}"),
-        ("R-precision", f"{scores.r_precision:.1%}"),
-        ("mAP", f"{scores.mean_average_precision:.1%}"),
-        ("queries", f"{scores.queries:,}"),
-        ("lone queries, left out", f"{scores.lone_queries:,}"),
+def _scores_of(scores: dict[str, Any], *, classes: int) -> tuple[str, dict[str, str]]:
+    """What was scored, and the scores under their headings; which there are depends on the data."""
+    if "knn_accuracy" in scores:
+        heading = f"k-NN (k {scores['knn_k']}, T {scores['knn_temperature']:g})"
+        return f"test images of {classes:,} classes", {heading: f"{scores['knn_accuracy']:.1%}"}
+    if "pairs" in scores:
+        names = {"forward_recall_at_1": "R@1", "backward_recall_at_1": "R@1 back"}
+        title = f"{scores['pairs']:,} pairs that were never seen"
+    else:
+        names = {"recall_at_1": "R@1", "recall_at_10": "R@10", "recall_at_100": "R@100", "map_at_r": "MAP@R"}
+        title = f"{classes:,} classes that were never seen"
+    return title, {heading: f"{scores[name]:.1%}" for name, heading in names.items()}
+
+
+def print_evaluation(result: Evaluation) -> None:
+    """Every score of an evaluation, with what it depends on."""
+    rows = [
+        (
+            score.protocol,
+            score.measure,
+            f"{score.train_rows:,}" if score.train_rows else "-",
+            f"{score.test_rows:,}",
+            f"{score.value:.1%}",
+        )
+        for score in result.scores
     ]
-    print_rows(title, ("score", "value"), rows)
+    headings = ("protocol", "measure", "labelled", "scored", "score")
+    print_rows(f"{result.method} trained on {result.trained_on}, features of dim {result.dim}", headings, rows)
+    for note in result.notes:
+        print(f"{note}.")
 
 
 def print_comparison(comparison: Comparison, measures: Sequence[str] = tuple(MEASURES)) -> None:

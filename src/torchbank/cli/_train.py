@@ -18,7 +18,9 @@ from torchbank.training import RunFolder
 
 Method = TypeVar("Method")
 
-_DESCRIPTION = """Train a method and score its encoder on classes it has never seen.
+_DESCRIPTION = """Train a method and score its encoder on the test part of its data.
+
+The defaults below are those of kanji; each data set has its own, which suit it.
 
 examples:
   torchbank train {name} --data kanji --seed 0 --run runs/kanji

@@ -6,13 +6,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from torchbank.errors import BankKeyError
+from torchbank.data._transforms import ImageShape, glyph_transform, photo_transform
+from torchbank.data._views import VIEW_NAMES, random_views
+from torchbank.errors import BankKeyError, BankValueError
 
 __all__ = ["augmentation"]
 
+_CHANGES: dict[str, Callable[[ImageShape], nn.Module]] = {
+    "glyph": glyph_transform,
+    "none": lambda _: nn.Identity(),
+    "photo": lambda image_shape: photo_transform(image_shape, scale=(0.2, 1.0)),
+}
 
-def augmentation(name: str, image_shape: tuple[int, int, int]) -> nn.Module:
-    """Build a module that changes each image of a training batch at random.
+
+def augmentation(name: str, image_shape: ImageShape, *, local_crops: int = 10) -> nn.Module:
+    """Build a module that changes each image of a training batch at random, or draws several views of it.
+
+    One changed image each:
 
     - `"none"` changes nothing.
     - `"glyph"` is for dark marks on white paper: a little rotation, scale, shift and shear, contrast and brightness.
@@ -20,28 +30,54 @@ def augmentation(name: str, image_shape: tuple[int, int, int]) -> nn.Module:
     - `"photo"` takes a crop of 20 to 100 % of the area, scales it back to the full size and flips half of the
       images, as in [Wang et al. 2020, section 4.1](arXiv:1912.06798).
 
+    Views, with the settings of the papers:
+
+    | name | views | |
+    |---|---|---|
+    | `npid` | 1 | [Wu et al. 2018](arXiv:1805.01978): crops from 20 %, flip, colour jitter, grey in a fifth |
+    | `moco-v1` | 2 | [He et al. 2020](arXiv:1911.05722): the same twice |
+    | `moco-v2` | 2 | [Chen et al. 2020](arXiv:2003.04297): blur, and a jitter that spares a fifth |
+    | `moco-cifar` | 2 | MoCo's CIFAR-10 recipe: crops from 8 %, no blur |
+    | `simclr` | 2 | [Chen et al. 2020](arXiv:2002.05709): crops from 8 %, twice the jitter |
+    | `massl` | 2 + `local_crops` | [Silva et al. 2024](arXiv:2407.17486): global crops from 32 %, local ones from 5 % |
+    | `glyph-views` | 2 | `glyph`, half as much again |
+    | `glyph-massl` | 2 + `local_crops` | `glyph-views`, and crops of 5 to 32 % of it |
+
+    A blur covers a tenth of the image. Local crops have 96/224 of its height and width. Images that are not of three
+    channels have no colour to change: of its jitter they get brightness and contrast.
+
     The random numbers come from PyTorch's global generator. The module learns nothing and passes no gradient.
 
     Args:
         name: One of the names above.
         image_shape: `(c, h, w)` of the images.
+        local_crops: Local views of the names that have any; 10 is MaSSL's.
 
     Returns:
-        A module from images `(b, c, h, w)` in [0, 1] to images of the same shape and range. It changes them in
-        training mode only; after `.eval()` they pass through.
+        A module from images `(b, c, h, w)` in [0, 1] to images of the same shape and range, which it changes in
+        training mode only, after `.eval()` they pass through; or to a tuple of views, global ones first.
 
     Raises:
         BankKeyError: No augmentation has this name.
+        BankValueError: `local_crops` is negative.
 
     Example:
         >>> augment = augmentation("glyph", (1, 32, 32))
         >>> augment(torch.ones(2, 1, 32, 32)).shape
         torch.Size([2, 1, 32, 32])
+        >>> draw = augmentation("massl", (3, 32, 32), local_crops=2)
+        >>> [tuple(view.shape) for view in draw(torch.rand(4, 3, 32, 32))]
+        [(4, 3, 32, 32), (4, 3, 32, 32), (4, 3, 14, 14), (4, 3, 14, 14)]
     """
-    if name not in _BUILDERS:
-        msg = f"unknown augmentation {name!r}; expected one of {', '.join(map(repr, sorted(_BUILDERS)))}"
+    if local_crops < 0:
+        msg = f"local_crops is {local_crops}; expected 0 or more"
+        raise BankValueError(msg)
+    if name in VIEW_NAMES:
+        return random_views(name, image_shape, local_crops=local_crops)
+    if name not in _CHANGES:
+        msg = f"unknown augmentation {name!r}; expected one of {', '.join(map(repr, (*_CHANGES, *VIEW_NAMES)))}"
         raise BankKeyError(msg)
-    return _RandomChange(_BUILDERS[name](image_shape))
+    return _RandomChange(_CHANGES[name](image_shape))
 
 
 class _RandomChange(nn.Module):
@@ -59,43 +95,3 @@ class _RandomChange(nn.Module):
         if not self.training or not len(images):
             return images
         return self.transform(images)
-
-
-def _none(image_shape: tuple[int, int, int]) -> nn.Module:  # noqa: ARG001
-    return nn.Identity()
-
-
-def _glyph(image_shape: tuple[int, int, int]) -> nn.Module:
-    import kornia.augmentation as kornia
-
-    white = torch.ones(image_shape[0])
-    return nn.Sequential(
-        # One warp for all four motions: a quarter of the time of four, and the strokes are blurred once.
-        kornia.RandomAffine(
-            degrees=10.0,
-            translate=(0.06, 0.06),
-            scale=(0.85, 1.1),
-            shear=(-8.0, 8.0),
-            padding_mode="fill",
-            fill_value=white,
-            p=1.0,
-        ),
-        kornia.RandomContrast((0.8, 1.2), p=1.0),
-        kornia.RandomBrightness((0.9, 1.1), p=1.0),
-    )
-
-
-def _photo(image_shape: tuple[int, int, int]) -> nn.Module:
-    import kornia.augmentation as kornia
-
-    return nn.Sequential(
-        kornia.RandomResizedCrop(image_shape[1:], scale=(0.2, 1.0), p=1.0),
-        kornia.RandomHorizontalFlip(p=0.5),
-    )
-
-
-_BUILDERS: dict[str, Callable[[tuple[int, int, int]], nn.Module]] = {
-    "glyph": _glyph,
-    "none": _none,
-    "photo": _photo,
-}

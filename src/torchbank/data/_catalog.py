@@ -4,23 +4,41 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from torchbank.data._cifar import load_cifar10, load_cifar100
+from torchbank.data._fashion_mnist import load_fashion_mnist
 from torchbank.data._folder import load_folder
 from torchbank.data._kanji import load_kanji
 from torchbank.data._labelled_images import Split
+from torchbank.data._wordnet import load_wordnet
 from torchbank.errors import BankKeyError, BankTypeError
 
 __all__ = ["load"]
 
-_LOADERS: dict[str, Callable[..., Split]] = {"folder": load_folder, "kanji": load_kanji}
+_LOADERS: dict[str, Callable[..., Split]] = {
+    "cifar10": load_cifar10,
+    "cifar100": load_cifar100,
+    "fashion-mnist": load_fashion_mnist,
+    "folder": load_folder,
+    "kanji": load_kanji,
+    "wordnet": load_wordnet,
+}
 
 
 def load(name: str, **options: Any) -> Split:
-    """Load a data set by name, split into classes to train on and other classes to test on.
+    """Load a data set by name, in a part to train on and a part to test on.
+
+    | name | what it holds | options | train and test |
+    |---|---|---|---|
+    | `kanji` | characters in ten fonts; in the package | none | other classes |
+    | `folder` | your images | those of `load_folder` | other classes, or as given |
+    | `fashion-mnist` | grey photographs of clothes | `root` (`load_fashion_mnist`) | the same classes |
+    | `cifar10`, `cifar100` | small colour photographs | `root` (`load_cifar10`) | the same classes |
+    | `wordnet` | lemmas and glosses, `TextPairs` | `root`, `test_synsets` (`load_wordnet`) | other synsets |
 
     Args:
-        name: `"kanji"` (ships with the package, no options) or `"folder"` (your images; see `load_folder` for
-            its options `root`, `image_size`, `test_fraction`, `seed` and `lone_classes`).
-        **options: Options of that data set.
+        name: A name of the table.
+        **options: Options of that data set. `root` is the folder of its files; `fashion-mnist` and `wordnet` are
+            also found where their Debian packages put them.
 
     Raises:
         BankKeyError: No data set has this name.

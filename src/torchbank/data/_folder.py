@@ -99,17 +99,20 @@ def load_folder(
 ) -> Split:
     """Load `root/<class>/<image files>` and split its classes into train and test.
 
+    Where `root` holds the folders `train` and `test` with class folders in both, these are the parts instead, and they
+    may share classes.
+
     Labels number the classes in the order of their sorted names. Files that are no images by their suffix, and
     hidden files and folders, are passed over. Images are opened when they are read, not here.
 
     Args:
         root: The folder of class folders.
         image_size: Height and width of every image, in pixels.
-        test_fraction: Part of the classes to test on, rounded to whole classes.
-        seed: Which classes: they are permuted with this seed, the last ones test.
-        lone_classes: What to do about a class with fewer than two images, which has nothing to retrieve: raise,
-            leave it out, or keep it (evaluation drops its queries and counts them; a class without any image is
-            left out).
+        test_fraction: Part of the classes to test on, rounded to whole classes; not read where the parts are given.
+        seed: Which classes: they are permuted with this seed, the last ones test; not read where the parts are given.
+        lone_classes: What to do about a class with fewer than two images in its part, which has nothing to retrieve:
+            raise, leave it out, or keep it (evaluation drops its queries and counts them; a class without any image
+            is left out).
 
     Raises:
         BankValueError: There is no such folder, it holds no images, a class has fewer than two images, a value
@@ -122,16 +125,32 @@ def load_folder(
     """
     root = Path(root)
     _check_options(root, image_size=image_size, test_fraction=test_fraction, seed=seed, lone_classes=lone_classes)
+    if _is_split(root):
+        return _load_parts(root, image_size=image_size, lone_classes=lone_classes)
     files = _find_images(root, lone_classes=lone_classes)
     class_names = sorted(files)
     is_test = _choose_test_classes(root, len(class_names), test_fraction=test_fraction, seed=seed)
     parts = []
     for wanted in (False, True):
-        chosen = [label for label in range(len(class_names)) if is_test[label] == wanted]
-        paths = [path for label in chosen for path in files[class_names[label]]]
-        labels = torch.tensor([label for label in chosen for _ in files[class_names[label]]])
-        parts.append(FolderImages(root, paths, labels, class_names=class_names, image_size=image_size))
+        chosen = {name: files[name] for name, test in zip(class_names, is_test, strict=True) if test == wanted}
+        parts.append(_part(root, chosen, class_names, image_size))
     return Split(*parts)
+
+
+def _is_split(root: Path) -> bool:
+    return all(any(inner.is_dir() for inner in (root / part).glob("[!.]*")) for part in ("train", "test"))
+
+
+def _load_parts(root: Path, *, image_size: int, lone_classes: LoneClasses) -> Split:
+    parts = [(root / part, _find_images(root / part, lone_classes=lone_classes)) for part in ("train", "test")]
+    class_names = sorted({name for _, files in parts for name in files})
+    return Split(*(_part(place, files, class_names, image_size) for place, files in parts))
+
+
+def _part(root: Path, files: dict[str, list[Path]], class_names: list[str], image_size: int) -> FolderImages:
+    chosen = [(path, label) for label, name in enumerate(class_names) for path in files.get(name, ())]
+    paths, labels = [path for path, _ in chosen], torch.tensor([label for _, label in chosen])
+    return FolderImages(root, paths, labels, class_names=class_names, image_size=image_size)
 
 
 def _check_options(root: Path, *, image_size: int, test_fraction: float, seed: int, lone_classes: LoneClasses) -> None:

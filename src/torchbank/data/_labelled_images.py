@@ -1,9 +1,9 @@
-"""What a data set is here: labelled images that can be read one by one or a batch at a time."""
+"""What a data set is here: labelled examples, mostly images, that can be read a batch at a time."""
 
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64, UInt8
@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from torchbank.errors import BankTypeError, BankValueError
 
-__all__ = ["ArrayImages", "Batch", "LabelledImages", "Split", "ViewBatch"]
+__all__ = ["ArrayImages", "Batch", "LabelledExamples", "LabelledImages", "Split", "ViewBatch"]
 
 
 class Batch(NamedTuple):
@@ -34,9 +34,10 @@ class ViewBatch(NamedTuple):
     """Several views of the same instances.
 
     Attributes:
-        views: Tensors `(b, ...)`, one a view; global views first.
-        labels: `(b,)` int64, as in `Batch`.
-        ids: `(b,)` int64, as in `Batch`.
+        views: Tensors `(b, ...)`, one a view: images `(b, c, h, w)`, global views before smaller local ones, or
+            the sides of text pairs, tokens `(b, length)`.
+        labels: `(b,)` int64, the class of each instance.
+        ids: `(b,)` int64, the row of each instance in its data set.
     """
 
     views: tuple[Tensor, ...]
@@ -44,42 +45,54 @@ class ViewBatch(NamedTuple):
     ids: Int64[Tensor, " batch"]
 
 
-class LabelledImages(Dataset[tuple[Tensor, int, int]], ABC):
-    """Images with one class label each.
+class LabelledExamples(Dataset[Any], ABC):
+    """Examples with one class label each, read a batch at a time (`__getitems__`).
 
-    `dataset[i]` is `(image, label, id)`. A `DataLoader` asks for whole batches instead (`__getitems__`), so an
-    in-memory data set serves a batch with one indexing operation; `torchbank.data.loader` builds such a loader.
-
-    Labels index `class_names`, which names every class of the whole data set. The train and test parts of a
-    `Split` share it, so their labels are disjoint as their classes are.
+    Labels index `class_names`, which names every class of the whole data set; the train and test parts of a
+    `Split` share it.
 
     Attributes:
         name: What the data set is called in run folders and reports.
         labels: `(n,)` int64.
         class_names: The name of each label.
-        image_shape: `(c, h, w)` of every image.
     """
 
     name: str
     labels: Int64[Tensor, " n"]
     class_names: tuple[str, ...]
-    image_shape: tuple[int, int, int]
-
-    @abstractmethod
-    def images(self, ids: Int64[Tensor, " batch"]) -> Float[Tensor, "batch channels height width"]:
-        """Read several images, in the order of `ids`, as float32 in [0, 1]."""
 
     @property
     @abstractmethod
     def fingerprint(self) -> str:
         """The sha256 (hexadecimal) of what the data set holds: equal data, equal fingerprint."""
 
+    def __len__(self) -> int:
+        return self.labels.shape[0]
+
+    @abstractmethod
+    def __getitems__(self, indices: Sequence[int]) -> Batch | ViewBatch:
+        """Read several examples, in the order of `indices`."""
+
+
+class LabelledImages(LabelledExamples):
+    """Images with one class label each.
+
+    `dataset[i]` is `(image, label, id)`. A `DataLoader` asks for whole batches instead (`__getitems__`), so an
+    in-memory data set serves a batch with one indexing operation; `torchbank.data.loader` builds such a loader.
+
+    Attributes:
+        image_shape: `(c, h, w)` of every image.
+    """
+
+    image_shape: tuple[int, int, int]
+
+    @abstractmethod
+    def images(self, ids: Int64[Tensor, " batch"]) -> Float[Tensor, "batch channels height width"]:
+        """Read several images, in the order of `ids`, as float32 in [0, 1]."""
+
     def image(self, index: int) -> Float[Tensor, "channels height width"]:
         """Read one image as float32 in [0, 1]."""
         return self.images(torch.tensor([index]))[0]
-
-    def __len__(self) -> int:
-        return self.labels.shape[0]
 
     def __getitem__(self, index: int) -> tuple[Tensor, int, int]:
         if not -len(self) <= index < len(self):
@@ -94,10 +107,20 @@ class LabelledImages(Dataset[tuple[Tensor, int, int]], ABC):
 
 
 class Split(NamedTuple):
-    """Two parts of a data set with no class in common: train on one, test retrieval on the other."""
+    """Two parts of a data set: train on one, test on the other.
 
-    train: LabelledImages
-    test: LabelledImages
+    Where they have no class in common, the test is retrieval on classes never seen; where they share their
+    classes (`shares_classes`), it is recognising them.
+    """
+
+    train: LabelledExamples
+    test: LabelledExamples
+
+    @property
+    def shares_classes(self) -> bool:
+        """Whether any class is in both parts: they name their classes alike, and some label is in both."""
+        named_alike = self.train.class_names == self.test.class_names
+        return named_alike and bool(torch.isin(self.test.labels.unique(), self.train.labels).any())
 
 
 class ArrayImages(LabelledImages):

@@ -1,13 +1,12 @@
 """Batches of P classes with K images each."""
 
 import zlib
-from collections.abc import Iterator, Mapping
 
 import numpy as np
 from torch import Tensor
-from torch.utils.data import Sampler
 
-from torchbank.errors import BankStateError, BankTypeError, BankValueError
+from torchbank.data._stateful_sampler import StatefulSampler
+from torchbank.errors import BankTypeError, BankValueError
 
 __all__ = ["PKSampler"]
 
@@ -15,7 +14,7 @@ __all__ = ["PKSampler"]
 _CLASS_ORDER, _IMAGES = 0, 1
 
 
-class PKSampler(Sampler[list[int]]):
+class PKSampler(StatefulSampler):
     """An endless stream of batches, each with `classes_per_batch` classes and `images_per_class` images of each.
 
     The classes of consecutive batches come from a random order of all classes, so none returns before the others
@@ -27,18 +26,13 @@ class PKSampler(Sampler[list[int]]):
     `images_per_class` images each: every batch has exactly `classes_per_batch * images_per_class` different
     images of at least `classes_per_batch` classes.
 
-    Batch number i is a pure function of the arguments and i. Iteration starts at `next_batch` and moves it with
-    each batch it yields. A `DataLoader` with workers (or accelerate) asks for batches before they are used:
-    give the number that was used to `state_dict` there.
+    Batch number i is a pure function of the arguments and i: see `torchbank.data.StatefulSampler`.
 
     Args:
         labels: `(n,)` int64 class of each image; any integers.
         classes_per_batch: Classes in a batch (P).
         images_per_class: Images of each class (K).
         seed: Which stream.
-
-    Attributes:
-        next_batch: The number of the batch that iteration yields next.
 
     Raises:
         BankTypeError: `labels` are no integers.
@@ -55,10 +49,9 @@ class PKSampler(Sampler[list[int]]):
 
     def __init__(self, labels: Tensor, *, classes_per_batch: int, images_per_class: int, seed: int = 0) -> None:
         _check_arguments(labels, classes_per_batch, images_per_class, seed)
+        super().__init__(seed)
         self.classes_per_batch = classes_per_batch
         self.images_per_class = images_per_class
-        self.seed = seed
-        self.next_batch = 0
         values = labels.cpu().numpy()
         order = np.argsort(values, kind="stable")
         starts = np.flatnonzero(np.diff(values[order])) + 1
@@ -88,41 +81,6 @@ class PKSampler(Sampler[list[int]]):
                 break
             rows += random.permutation(self._rows_of_class[label])[:places].tolist()
         return rows
-
-    def __iter__(self) -> Iterator[list[int]]:
-        index = self.next_batch
-        while True:
-            rows = self.batch(index)
-            index += 1
-            self.next_batch = index
-            yield rows
-
-    def state_dict(self, *, next_batch: int | None = None) -> dict[str, int]:
-        """Return the place in the stream, as plain integers.
-
-        Args:
-            next_batch: Number of batches that were really used, where a loader reads ahead; by default the
-                number that iteration has yielded.
-        """
-        return self._identity() | {"next_batch": self.next_batch if next_batch is None else next_batch}
-
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Continue where `state_dict` was taken: the next iteration yields the very batches that would have come.
-
-        Raises:
-            BankStateError: The state comes from other labels or another setting, whose stream is another one.
-        """
-        for name, value in self._identity().items():
-            if state.get(name) != value:
-                msg = (
-                    f"the sampler state has {name} {state.get(name)}, but this sampler has {value}: resume with the "
-                    "data and settings that the state was saved with"
-                )
-                raise BankStateError(msg)
-        if "next_batch" not in state:
-            msg = "the sampler state has no next_batch; expected what PKSampler.state_dict gave"
-            raise BankStateError(msg)
-        self.next_batch = state["next_batch"]
 
     def _identity(self) -> dict[str, int]:
         return {

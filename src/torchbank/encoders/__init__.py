@@ -3,6 +3,8 @@
 from torchbank.encoders._build import build
 from torchbank.encoders._convnet import ConvNet
 from torchbank.encoders._encode import Encoded, encode
+from torchbank.encoders._encode_once import encode_once
+from torchbank.encoders._ngrams import NGramEncoder
 from torchbank.encoders._resnet import SmallResNet18
 
-__all__ = ["ConvNet", "Encoded", "SmallResNet18", "build", "encode"]
+__all__ = ["ConvNet", "Encoded", "NGramEncoder", "SmallResNet18", "build", "encode", "encode_once"]

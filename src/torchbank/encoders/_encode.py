@@ -41,17 +41,38 @@ class LabelledBatch(Protocol):
     def ids(self) -> Tensor: ...
 
 
+@runtime_checkable
+class LabelledViews(Protocol):
+    """Or `torchbank.data.ViewBatch`."""
+
+    @property
+    def views(self) -> tuple[Tensor, ...]: ...
+
+    @property
+    def labels(self) -> Tensor: ...
+
+    @property
+    def ids(self) -> Tensor: ...
+
+
 @torch.no_grad()
-def encode(encoder: nn.Module, loader: Iterable[LabelledBatch], *, device: torch.device | str | None = None) -> Encoded:
-    """Embed every image that a loader yields, in its order.
+def encode(
+    encoder: nn.Module,
+    loader: Iterable[LabelledBatch | LabelledViews],
+    *,
+    device: torch.device | str | None = None,
+    view: int = 0,
+) -> Encoded:
+    """Embed every image, or text, that a loader yields, in its order.
 
     The encoder runs in evaluation mode and without gradient; afterwards every one of its modules is back in the
     mode it was in, also when a batch fails.
 
     Args:
-        encoder: Images `(b, c, h, w)` to embeddings `(b, d)`.
-        loader: Yields batches with `images`, `labels` and `ids`, such as `torchbank.data.loader`.
+        encoder: Images `(b, c, h, w)`, or tokens `(b, length)`, to embeddings `(b, d)`.
+        loader: Yields batches with `images`, or `views`, and `labels` and `ids`, such as `torchbank.data.loader`.
         device: Where the images are sent; by default where the encoder is.
+        view: Which of the views, where the batches have several.
 
     Raises:
         BankValueError: The loader yields nothing, or the encoder does not give one vector an image.
@@ -69,7 +90,8 @@ def encode(encoder: nn.Module, loader: Iterable[LabelledBatch], *, device: torch
     embeddings, labels, ids = [], [], []
     with evaluation_mode(encoder):
         for batch in loader:
-            embedded = encoder(batch.images.to(device, non_blocking=True))
+            inputs = batch.views[view] if isinstance(batch, LabelledViews) else batch.images
+            embedded = encoder(inputs.to(device, non_blocking=True))
             _check_embeddings(embedded, len(batch.labels))
             embeddings.append(embedded.to("cpu", torch.float32))
             labels.append(batch.labels.cpu())
@@ -80,10 +102,11 @@ def encode(encoder: nn.Module, loader: Iterable[LabelledBatch], *, device: torch
     return Encoded(torch.cat(embeddings), torch.cat(labels), torch.cat(ids))
 
 
-def _check_embeddings(embedded: Tensor, images: int) -> None:
-    if embedded.dim() != 2 or len(embedded) != images:
+def _check_embeddings(embedded: object, images: int) -> None:
+    if not isinstance(embedded, Tensor) or embedded.dim() != 2 or len(embedded) != images:
+        given = f"shape {tuple(embedded.shape)}" if isinstance(embedded, Tensor) else f"a {type(embedded).__name__}"
         msg = (
-            f"the encoder gave shape {tuple(embedded.shape)} for {images} images; expected one vector an image, "
+            f"the encoder gave {given} for {images} images; expected one vector an image, "
             f"({images}, dim): pool and flatten its output"
         )
         raise BankValueError(msg)

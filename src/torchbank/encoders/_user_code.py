@@ -31,7 +31,7 @@ def load_torchscript(file: str) -> nn.Module:
         raise FileFormatError(msg) from error
 
 
-def call_function(module: str, function: str, *, dim: int, image_shape: tuple[int, int, int]) -> nn.Module:
+def call_function(module: str, function: str, *, dim: int, image_shape: tuple[int, int, int] | None) -> nn.Module:
     """Import `module` and return `function(dim=dim, image_shape=image_shape)`.
 
     Raises:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from torchbank.errors import BankTypeError, BankValueError
 from torchbank.evaluation._average_precision import average_precision
+from torchbank.evaluation._doors import unit_rows
 from torchbank.evaluation._ranking import BLOCK_SCORES, nearest_others
 
 __all__ = ["RetrievalScores", "retrieval", "retrieval_examples"]
@@ -74,7 +74,7 @@ def retrieval(embeddings: Tensor, labels: Tensor, *, ks: Sequence[int] = (1, 10,
         >>> scores.recall_at[1], scores.queries, scores.lone_queries
         (0.75, 4, 1)
     """
-    rows = _unit_rows(embeddings, labels)
+    rows = unit_rows(embeddings, labels)
     if any(k < 1 for k in ks):
         msg = f"ks is {tuple(ks)}; expected ranks of 1 or more"
         raise BankValueError(msg)
@@ -122,7 +122,7 @@ def retrieval_examples(
         >>> retrieval_examples(embeddings, torch.tensor([0, 0, 1]), queries=torch.tensor([1]), k=2)
         (tensor([[0, 2]]), tensor([[ True, False]]))
     """
-    rows = _unit_rows(embeddings, labels)
+    rows = unit_rows(embeddings, labels)
     if not 1 <= k < len(rows):
         msg = f"k is {k}; expected 1 to {len(rows) - 1}, the number of other rows"
         raise BankValueError(msg)
@@ -195,28 +195,3 @@ def _score_block(
         hits_to_r.sum(dim=1).to(torch.float64) / relevant,
         average_precision(rows, queries, classes.others_of(queries)),
     ]
-
-
-def _unit_rows(embeddings: Tensor, labels: Tensor) -> Float[Tensor, "n dim"]:
-    if not embeddings.is_floating_point() or labels.is_floating_point() or labels.is_complex():
-        msg = (
-            f"embeddings are {embeddings.dtype} and labels {labels.dtype}; expected floating embeddings, integer labels"
-        )
-        raise BankTypeError(msg)
-    if embeddings.dim() != 2 or labels.shape != embeddings.shape[:1] or labels.device != embeddings.device:
-        msg = (
-            f"embeddings are {tuple(embeddings.shape)} on {embeddings.device} and labels {tuple(labels.shape)} on "
-            f"{labels.device}; expected (n, dim) and (n,) on one device"
-        )
-        raise BankValueError(msg)
-    rows = embeddings if embeddings.dtype == torch.float64 else embeddings.to(torch.float32)
-    norms = rows.norm(dim=1)
-    bad = ~(norms.isfinite() & (norms > 0))
-    if bad.any():
-        row = int(bad.nonzero()[0])
-        msg = (
-            f"{int(bad.sum())} of {len(rows)} embeddings are not finite or zero, the first in row {row}; expected "
-            "vectors with a direction: look for a diverged training or an empty image"
-        )
-        raise BankValueError(msg)
-    return normalize(rows, dim=1)

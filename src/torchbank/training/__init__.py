@@ -3,7 +3,9 @@
 from torchbank.training._checkpoint import load_checkpoint, recover_checkpoint, save_checkpoint
 from torchbank.training._clock import StepClock
 from torchbank.training._config import TrainingConfig
-from torchbank.training._loop import EVALUATION_BATCH, FitResult, Loop, Progress, fit
+from torchbank.training._evaluation import EVALUATION_BATCH, Evaluated, evaluate
+from torchbank.training._finite import LossWatch
+from torchbank.training._loop import FitResult, Loop, Progress, fit
 from torchbank.training._metrics import LogWindow, MetricsWriter, read_metrics
 from torchbank.training._packing import pack, unpack
 from torchbank.training._random import (
@@ -14,23 +16,26 @@ from torchbank.training._random import (
 )
 from torchbank.training._run_folder import RunFolder, is_main_process
 from torchbank.training._saved_bytes import SavedBytes, count_saved_bytes
-from torchbank.training._schedule import build_optimizer, build_schedule, learning_rate_factor
+from torchbank.training._schedule import apply_schedules, build_optimizer, learning_rate_factor, weight_decay_at
 from torchbank.training._summary import peak_process_bytes
 
 __all__ = [
     "EVALUATION_BATCH",
+    "Evaluated",
     "FitResult",
     "LogWindow",
     "Loop",
+    "LossWatch",
     "MetricsWriter",
     "Progress",
     "RunFolder",
     "SavedBytes",
     "StepClock",
     "TrainingConfig",
+    "apply_schedules",
     "build_optimizer",
-    "build_schedule",
     "count_saved_bytes",
+    "evaluate",
     "fit",
     "is_main_process",
     "learning_rate_factor",
@@ -45,4 +50,5 @@ __all__ = [
     "seed_everything",
     "unpack",
     "untouched_random_state",
+    "weight_decay_at",
 ]

@@ -106,6 +106,16 @@ class RunFolder:
         return self.path / "tensorboard"
 
     @property
+    def features(self) -> Path:
+        """What the encoder makes of whole data sets, for evaluations; may be deleted at any time."""
+        return self.path / "features"
+
+    @property
+    def evaluation(self) -> Path:
+        """The scores of the last evaluation after training."""
+        return self.path / "evaluation.json"
+
+    @property
     def plots(self) -> Path:
         """Pictures."""
         return self.path / "plots"

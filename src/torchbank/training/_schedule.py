@@ -1,30 +1,52 @@
-"""Optimiser and learning-rate schedule."""
+"""Optimiser, and what of it moves with the step: learning rate and weight decay."""
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch.nn import Parameter
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from torchbank.training._config import TrainingConfig
 
 
 def build_optimizer(parameters: Iterable[Parameter], config: TrainingConfig) -> Optimizer:
-    """The optimiser that a configuration names, over the parameters that learn."""
+    """The optimiser that a configuration names, over the parameters that learn, set for the first step.
+
+    Args:
+        parameters: Those that do not require a gradient are left out.
+        config: Which optimiser, and the settings of `apply_schedules`. With ``decayed="matrices"``, parameters of
+            fewer than two axes are a group of their own, without weight decay.
+    """
     learning = [parameter for parameter in parameters if parameter.requires_grad]
-    options = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(learning, momentum=0.9, nesterov=True, **options)
-    if config.optimizer == "adam":
-        return torch.optim.Adam(learning, **options)
-    return torch.optim.AdamW(learning, **options)
+    decayed = [parameter for parameter in learning if config.decayed == "all" or parameter.dim() > 1]
+    kept = [parameter for parameter in learning if config.decayed == "matrices" and parameter.dim() < 2]
+    groups: list[dict[str, Any]] = [{"params": decayed, "decays": True}, {"params": kept, "decays": False}]
+    groups = [group for group in groups if group["params"]]
+    if config.optimizer in ("sgd", "nesterov"):
+        nesterov = config.optimizer == "nesterov"
+        optimizer: Optimizer = torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9, nesterov=nesterov)
+    else:
+        kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
+        optimizer = kind(groups, lr=config.learning_rate)
+    apply_schedules(optimizer, config, step=0)
+    return optimizer
 
 
-def build_schedule(optimizer: Optimizer, config: TrainingConfig) -> LambdaLR:
-    """The learning rate by step: a linear warm-up, then the shape that a configuration names."""
-    return LambdaLR(optimizer, lambda step: learning_rate_factor(step, config))
+def apply_schedules(optimizer: Optimizer, config: TrainingConfig, *, step: int) -> None:
+    """Set the learning rate and weight decay of a step: pure functions of it, so that there is no state to keep.
+
+    Args:
+        optimizer: What `build_optimizer` made.
+        config: The settings.
+        step: Updates made so far.
+    """
+    learning_rate = config.learning_rate * learning_rate_factor(step, config)
+    decay = weight_decay_at(step, config)
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+        group["weight_decay"] = decay if group["decays"] else 0.0
 
 
 def learning_rate_factor(step: int, config: TrainingConfig) -> float:
@@ -48,4 +70,28 @@ def learning_rate_factor(step: int, config: TrainingConfig) -> float:
     if config.schedule == "constant":
         return 1.0
     progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    return _half_cosine(progress)
+
+
+def weight_decay_at(step: int, config: TrainingConfig) -> float:
+    """The weight decay that is used at a step: constant, or along a half cosine from its first to its last value.
+
+    Args:
+        step: Updates made so far.
+        config: ``steps``, ``weight_decay`` and ``final_weight_decay`` are read.
+
+    Example:
+        >>> from torchbank.training import TrainingConfig, weight_decay_at
+        >>> config = TrainingConfig(steps=100, weight_decay=0.04, final_weight_decay=0.4)
+        >>> [round(weight_decay_at(step, config), 2) for step in (0, 50, 100)]
+        [0.04, 0.22, 0.4]
+    """
+    if config.final_weight_decay is None:
+        return config.weight_decay
+    share = _half_cosine(step / config.steps)
+    return config.final_weight_decay + share * (config.weight_decay - config.final_weight_decay)
+
+
+def _half_cosine(progress: float) -> float:
+    """From 1 to 0."""
     return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from torchbank.data import Split
 from torchbank.io import save, write_json, write_tensors
 from torchbank.training._clock import StepClock
 from torchbank.training._config import TrainingConfig
@@ -37,7 +38,7 @@ def summarize(
     return {
         "steps": config.steps,
         "seed": config.seed,
-        "batch_size": config.batch_size * ranks,
+        "batch_size": config.batch_size * config.accumulate * ranks,
         "parameters": sum(parameter.numel() for parameter in method.parameters() if parameter.requires_grad),
         "bank": _bank_facts(method),
         "drift": _drift_facts(method),
@@ -57,6 +58,19 @@ def summarize(
             "processes": ranks,
         },
         "versions": {"python": platform.python_version(), **_package_versions()},
+    }
+
+
+def describe_data(split: Split) -> dict[str, Any]:
+    """What ``summary.json`` says of the data: name, size, classes and fingerprint of each part."""
+    return {
+        part: {
+            "name": examples.name,
+            "images": len(examples),
+            "classes": len(examples.labels.unique()),
+            "fingerprint": examples.fingerprint,
+        }
+        for part, examples in (("train", split.train), ("test", split.test))
     }
 
 

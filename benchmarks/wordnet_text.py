@@ -1,0 +1,138 @@
+"""Words and their definitions: MoCo on WordNet's pairs, without and with a memory.
+
+python -m benchmarks.wordnet_text    # about 10 minutes of one core; goes on if stopped
+
+Both sides have the same network, batches and steps. Without memory the negatives are the batch's; with memory they are
+the keys of the batches before it. A test word looks for its definition among those of all test words, and back.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from torchbank import data, encoders, evaluation, methods, training
+from torchbank.errors import BankValueError
+from torchbank.report import Spread
+from torchbank.training import TrainingConfig
+
+from .documents import ROOT, write_results, write_table
+from .jobs import Job, Record, run_jobs
+
+RESULTS = ROOT / "benchmarks" / "results" / "wordnet-text.json"
+DIM, BATCH, STEPS, SEEDS = 128, 64, 2_000, (0, 1)
+# A quarter of the rows and half the width of the encoder's defaults: most of a step is the optimiser's pass over them.
+ROWS, WIDTH = 2**14, 128
+LEARNING_RATE, WARMUP = 2e-3, 100
+
+_HEAD: Record = {"dim": DIM, "projection_dim": DIM, "temperature": 0.05}
+SIDES: dict[str, tuple[str, Record]] = {
+    "without memory (in-batch InfoNCE)": ("simclr", {**_HEAD, "hidden_dim": 256}),
+    "MoCo, 16,384 keys": (
+        "moco",
+        {**_HEAD, "capacity": 16_384, "momentum": 0.99, "symmetric": True, "batch_norm": "whole"},
+    ),
+}
+MEASURES = {
+    "forward_recall_at_1": "word to definition, R@1",
+    "backward_recall_at_1": "definition to word, R@1",
+    "forward_recall_at_10": "word to definition, R@10",
+    "backward_recall_at_10": "definition to word, R@10",
+}
+
+
+def work(settings: Record) -> Record:
+    """Train one side and score it: a job of `benchmarks.jobs`."""
+    split = load()
+    method, seconds = train(split, settings)
+    return {"minutes": seconds / 60, **scores(method.student, split.test)}
+
+
+def load() -> data.Split:
+    """WordNet.
+
+    Raises:
+        SystemExit: It is not there.
+    """
+    try:
+        return data.load("wordnet")
+    except BankValueError as error:
+        raise SystemExit(str(error)) from error
+
+
+def train(split: data.Split, settings: Record) -> tuple[nn.Module, float]:
+    """The trained method, and the seconds that its steps took."""
+    training.seed_everything(settings["seed"])
+    name, config = SIDES[settings["who"]]
+    settled = methods.METHODS[name].config(**config)
+    if getattr(settled, "total_steps", 0) is None:
+        settled = replace(settled, total_steps=settings["steps"])
+    method = methods.build(
+        name, encoders.NGramEncoder(DIM, rows=ROWS, width=WIDTH), settled, dataset_size=len(split.train)
+    )
+    plan = TrainingConfig(
+        steps=settings["steps"],
+        seed=settings["seed"],
+        images_per_batch=settings["batch"],
+        learning_rate=LEARNING_RATE,
+        warmup_steps=min(WARMUP, settings["steps"] // 2),
+        evaluate_every=0,
+        checkpoint_every=0,
+        device="cpu",
+    )
+    fitted = training.fit(method, split, plan)
+    return method, fitted.summary["timing"]["seconds_in_steps"]
+
+
+@torch.no_grad()
+def scores(projected: nn.Module, pairs: data.LabelledExamples) -> Record:
+    """Retrieval of partners among all pairs, by the projections that were trained to be near."""
+    projected.eval()
+    first, second = torch.cat([projected(batch.views) for batch in data.loader(pairs, batch_size=256)], dim=1)
+    return evaluation.paired_retrieval(first, second).as_dict()
+
+
+def markdown(runs: list[Record]) -> str:
+    """The mean over seeds."""
+    out = [
+        f"{runs[0]['steps']:,} steps of {runs[0]['batch']} pairs, {runs[0]['pairs']:,} test pairs; mean ± standard "
+        f"deviation of {len({run['seed'] for run in runs})} seeds, in %:",
+        "",
+        f"| negatives | {' | '.join(MEASURES.values())} | minutes |",
+        f"|{'---|' * (2 + len(MEASURES))}",
+    ]
+    for who in dict.fromkeys(run["who"] for run in runs):
+        mine = [run for run in runs if run["who"] == who]
+        cells = [str(Spread(tuple(100 * run[key] for run in mine))) for key in MEASURES]
+        minutes = Spread(tuple(run["minutes"] for run in mine))
+        out.append(f"| {who} | {' | '.join(cells)} | {minutes} |")
+    return "\n".join(out)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Parse, run what has no result yet, write the file and the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--batch", type=int, default=BATCH)
+    parser.add_argument("--processes", type=int, default=2, help="runs at a time, which share the cores")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "wordnet-text", help="where results are kept")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="by default also the table in docs/ is written")
+    chosen = parser.parse_args(arguments)
+    load()  # before minutes are spent
+    jobs = [
+        Job(f"{SIDES[who][0]}-seed{seed}", {"who": who, "seed": seed, "steps": chosen.steps, "batch": chosen.batch})
+        for who in SIDES
+        for seed in chosen.seeds
+    ]
+    runs = run_jobs("benchmarks.wordnet_text", jobs, chosen.runs, processes=chosen.processes)
+    write_results(chosen.out, runs)
+    print(markdown(runs))
+    if chosen.out == RESULTS:
+        write_table("wordnet-text", chosen.out, markdown(runs))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""The scores that a run is followed by, whichever suit its data."""
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from torchbank import data, encoders, evaluation
+
+EVALUATION_BATCH = 256
+# [Wu et al. 2018, section 3.4](arXiv:1805.01978), and MoCo's CIFAR-10 recipe.
+NEIGHBORS = 200
+
+
+class Evaluated(NamedTuple):
+    """An evaluation.
+
+    Attributes:
+        test: Embeddings of the test images; of text pairs, those of the first side, then those of the second.
+        scores: Numbers by name.
+    """
+
+    test: encoders.Encoded
+    scores: dict[str, int | float]
+
+
+def evaluate(encoder: nn.Module, split: data.Split, *, workers: int = 0) -> Evaluated:
+    """Score an encoder on the test part of its data.
+
+    - Text pairs: how often a text finds its partner (`torchbank.evaluation.paired_retrieval`), both ways.
+    - Classes that train and test share: accuracy of a vote of the 200 nearest training images, each weighted by
+      exp(similarity / 0.1) (`torchbank.evaluation.knn`, preset "instdisc").
+    - Classes never seen: retrieval among the test images (`torchbank.evaluation.retrieval`).
+
+    Args:
+        encoder: What is scored.
+        split: Its data.
+        workers: Processes that load images.
+    """
+
+    def embed(examples: data.LabelledExamples, *, view: int = 0) -> encoders.Encoded:
+        loader = data.loader(examples, batch_size=EVALUATION_BATCH, num_workers=workers)
+        return encoders.encode(encoder, loader, view=view)
+
+    if isinstance(split.test, data.TextPairs):
+        first, second = embed(split.test), embed(split.test, view=1)
+        scores = evaluation.paired_retrieval(first.embeddings, second.embeddings)
+        return Evaluated(encoders.Encoded(*map(torch.cat, zip(first, second, strict=True))), scores.as_dict())
+    test = embed(split.test)
+    if split.shares_classes:
+        train = embed(split.train)
+        knn = evaluation.knn(train, test, preset="instdisc", ks=(min(NEIGHBORS, len(split.train)),))
+        (k, accuracy), *_ = knn.accuracy.items()
+        return Evaluated(test, {"knn_accuracy": accuracy, "knn_k": k, "knn_temperature": knn.temperature})
+    return Evaluated(test, evaluation.retrieval(test.embeddings, test.labels).as_dict())
