@@ -1,14 +1,13 @@
 """Self-supervised methods with the same network, batches and steps: what their frozen features are good for.
 
-python -m benchmarks.self_supervised                        # all of it, about 25 minutes on 2 cores; goes on if stopped
-python -m benchmarks.self_supervised --tiny --out /tmp/ssl.json   # a minute; proves that all of it works
+python -m benchmarks.self_supervised    # about 25 minutes on 2 cores; goes on if stopped
+python -m benchmarks.self_supervised --tiny --steps 4 --batch 32 --seeds 0 --runs /tmp/ssl --out /tmp/ssl.json
 
 Each run trains and is scored in a process of its own. Labels are used by the scores only.
 """
 
 import argparse
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -20,10 +19,8 @@ from torchbank.errors import BankValueError
 from torchbank.report import Spread
 from torchbank.training import TrainingConfig
 
-from .documents import ROOT, write_results, write_table
-from .jobs import Job, Record, run_jobs
-
-RESULTS = ROOT / "benchmarks" / "results" / "self-supervised.json"
+from .jobs import Job, Record
+from .study import options, run_study
 
 
 class Contestant(NamedTuple):
@@ -135,11 +132,8 @@ def train(split: data.Split, settings: Record) -> tuple[nn.Module, Record, float
     name = settings["method"]
     if name is None:
         return encoder, {}, 0.0
-    config = methods.METHODS[name].config(**settings["config"])
-    if getattr(config, "total_steps", 0) is None:
-        config = replace(config, total_steps=settings["steps"])
     logs: Record = {}
-    method = methods.build(name, encoder, config, dataset_size=len(split.train))
+    method = methods.build(name, encoder, config_of(settings), dataset_size=len(split.train))
     plan = TrainingConfig(
         steps=settings["steps"],
         seed=settings["seed"],
@@ -155,6 +149,13 @@ def train(split: data.Split, settings: Record) -> tuple[nn.Module, Record, float
     fitted = training.fit(method, split, plan, on_progress=lambda progress: logs.update(progress.values))
     health = {name: value for name, value in logs.items() if name.startswith("train/")}
     return method.encoder, health, fitted.summary["timing"]["seconds_in_steps"]
+
+
+def config_of(settings: Record) -> Any:
+    """The configuration of a method, with what it takes from the run: its seed and how many updates there are."""
+    config = methods.METHODS[settings["method"]].config(**settings["config"])
+    run = {"seed": settings["seed"], "total_steps": settings["steps"]}
+    return replace(config, **{field.name: run[field.name] for field in fields(config) if field.name in run})
 
 
 def own_scores(encoder: nn.Module, split: data.Split) -> Record:
@@ -241,26 +242,14 @@ def _cell(runs: list[Record], measure: Measure) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse, run what has no result yet, write the file and the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options("self-supervised", __doc__, steps=STEPS, batch=BATCH, seeds=SEEDS)
     parser.add_argument("--data", nargs="+", choices=AUGMENTATIONS, default=list(AUGMENTATIONS))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument("--steps", type=int, help=f"{STEPS:,} by default")
-    parser.add_argument("--batch", type=int, help=f"{BATCH} by default")
-    parser.add_argument("--tiny", action="store_true", help="few images, few steps")
-    parser.add_argument("--processes", type=int, default=2, help="runs at a time, which share the cores")
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "self-supervised", help="where results are kept")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="by default also the table in docs/ is written")
+    parser.add_argument("--tiny", action="store_true", help="few images; give few --steps, a small --batch and --out")
     chosen = parser.parse_args(arguments)
-    chosen.steps = chosen.steps or (4 if chosen.tiny else STEPS)
-    chosen.batch = chosen.batch or (32 if chosen.tiny else BATCH)
     for name in AUGMENTATIONS:
         load(name, tiny=True)  # before minutes are spent
-    runs = run_jobs("benchmarks.self_supervised", jobs(chosen), chosen.runs, processes=chosen.processes)
-    write_results(chosen.out, runs)
-    print(markdown(runs))
-    if chosen.out == RESULTS:
-        write_table("self-supervised", chosen.out, markdown(runs))
+    run_study("self-supervised", jobs(chosen), chosen, markdown)
 
 
 if __name__ == "__main__":
