@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 TEST   := $(BIN)/python -m pytest -q -n 2
 
-.PHONY: help demo test lint bench bench-peers clean
+.PHONY: help demo ssl test lint bench bench-peers clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -20,6 +20,11 @@ $(READY): constraints.txt pyproject.toml
 
 demo: $(READY)  ## train a small network on kanji without and with memory, print the gain, draw the pictures
 	$(BIN)/torchbank demo
+
+ssl: $(READY)  ## compare self-supervised methods without and with memory; writes results and the tables of docs/self-supervised.md
+	$(BIN)/python -m benchmarks.self_supervised
+	$(BIN)/python -m benchmarks.massl_claims
+	$(BIN)/python -m benchmarks.wordnet_text
 
 test: $(READY)  ## the whole suite: once with shape checks, then the tests that must run without them
 	$(TEST)

@@ -14,6 +14,7 @@ from .measure import Step
 
 TEMPERATURE = 0.07
 MARGIN = 0.5
+TRIPLET_MARGIN = 0.05
 STUDENT_TEMPERATURE, TEACHER_TEMPERATURE = 0.1, 0.05
 # What MaSSL compares in a step: all views with both of the teacher's but themselves, over random blocks.
 VIEWS, TEACHER_VIEWS, BLOCKS = 12, 2, 8
@@ -31,10 +32,11 @@ def backward(queries: Tensor, loss: Callable[[Tensor], Tensor]) -> Step:
     return step
 
 
-def _info_nce(data: Inputs) -> Step:
+def _info_nce(precision: str, data: Inputs) -> Step:
     bank = data.bank()
     ids = torch.arange(data.case.batch, device=data.device)
     chosen = {"exclude": {"id": ids}} if data.case.excluded else {}
+    chosen["precision"] = precision
     return backward(
         data.queries, lambda q: tb.losses.info_nce(q, data.positives, bank, temperature=TEMPERATURE, **chosen)
     )
@@ -146,7 +148,7 @@ def _plain_contrastive(data: Inputs) -> Step:
 
 def _triplet(data: Inputs) -> Step:
     bank = data.bank("cosine")
-    return backward(data.queries, lambda q: tb.losses.triplet(q, bank, labels=data.labels, mining="all"))
+    return backward(data.queries, lambda q: tb.losses.triplet(q, bank, labels=data.labels, margin=TRIPLET_MARGIN))
 
 
 def _distribution_match(data: Inputs) -> Step:
@@ -236,8 +238,6 @@ def _by_impl(make: Callable[[str, Inputs], Step], device: str) -> list[Contestan
 
 def contestants(name: str, device: str) -> list[Contestant]:
     """Ours first, then plain PyTorch."""
-    if name == "triplet" and not hasattr(tb.losses, name):
-        return []
     lists = {
         "push": [
             Contestant("torchbank", partial(_push, "dot")),
@@ -245,7 +245,8 @@ def contestants(name: str, device: str) -> list[Contestant]:
             Contestant("slice copy", _slice_copy),
         ],
         "info_nce": [
-            Contestant("torchbank", _info_nce),
+            Contestant("torchbank", partial(_info_nce, "exact")),
+            Contestant('torchbank (precision="fast")', partial(_info_nce, "fast"), dtypes=("bfloat16",)),
             *_by_impl(_info_nce_by, device),
             Contestant("MoCo recipe", _moco, floats=6),
             Contestant("torch.compile", _compiled, needs="torch.compile", dtypes=("float32",), floats=6),

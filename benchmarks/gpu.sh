@@ -7,8 +7,11 @@ export PYTHONPATH=src PYTHONUNBUFFERED=1
 LIMIT=${LIMIT:-520} DEVICE=${DEVICE:-cuda} CASES=${CASES:-$DEVICE}
 tests=0
 if python3 -c "import pytest" 2>/dev/null; then
+    # Most of the time goes into compiling kernels, one at a time in each process.
+    workers=$(python3 -c "import xdist" 2>/dev/null && echo "-n 6")
     # The project's options ask for plugins that may be missing here, so none of them is taken.
-    timeout 180 python3 -m pytest -q -p no:cacheprovider -c /dev/null --rootdir=. \
+    # shellcheck disable=SC2086
+    timeout 180 python3 -m pytest -q $workers -p no:cacheprovider -c /dev/null --rootdir=. \
         -o pythonpath=tests -o markers="gpu plain" -m gpu tests/reads tests/losses tests/banks
     tests=$?
     [ $tests -eq 5 ] && tests=0  # no test is marked yet

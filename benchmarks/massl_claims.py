@@ -6,16 +6,14 @@ Five seeds a variant. A run has collapsed where its embeddings keep less than a 
 """
 
 import argparse
-from pathlib import Path
 
 from torchbank.report import Spread
 
-from .documents import ROOT, write_results, write_table
-from .jobs import Job, Record, run_jobs
+from .jobs import Job, Record
 from .self_supervised import METHODS, QUEUE, features, load, probes, train
+from .study import options, run_study
 
-RESULTS = ROOT / "benchmarks" / "results" / "massl-claims.json"
-DATA, BATCH, STEPS, SEEDS = "fashion-mnist", 128, 500, (0, 1, 2, 3, 4)
+DATA, BATCH, STEPS, SEEDS = "kanji", 128, 500, (0, 1, 2, 3, 4)
 COLLAPSED = 0.1
 
 VARIANTS: dict[str, Record] = {
@@ -31,7 +29,7 @@ def work(settings: Record) -> Record:
     split = load(settings["data"], tiny=settings["tiny"])
     encoder, logs, _ = train(split, settings)
     spread = logs["train/embedding_std"]
-    scores = probes(*features(encoder, split)) if spread >= COLLAPSED else {"knn": None, "linear": None}
+    scores = probes(DATA, *features(encoder, split)) if spread >= COLLAPSED else {"knn": None, "linear": None}
     return {**scores, "spread": spread, "logs": logs}
 
 
@@ -41,7 +39,7 @@ def jobs(chosen: argparse.Namespace) -> list[Job]:
     return [
         Job(
             f"variant{number}-seed{seed}",
-            {**shared, "who": who, "seed": seed, "config": {**METHODS["massl"].config, **change, "seed": seed}},
+            {**shared, "who": who, "seed": seed, "config": {**METHODS["massl"].config, **change}},
         )
         for number, (who, change) in enumerate(VARIANTS.items())
         for seed in chosen.seeds
@@ -70,21 +68,10 @@ def markdown(runs: list[Record]) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse, run what has no result yet, write the file and the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--batch", type=int, default=BATCH)
-    parser.add_argument("--tiny", action="store_true", help="few images")
-    parser.add_argument("--processes", type=int, default=2, help="runs at a time, which share the cores")
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "massl-claims", help="where results are kept")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="by default also the table in docs/ is written")
+    parser = options("massl-claims", __doc__, steps=STEPS, batch=BATCH, seeds=SEEDS)
+    parser.add_argument("--tiny", action="store_true", help="few images; give few --steps, a small --batch and --out")
     chosen = parser.parse_args(arguments)
-    load(DATA, tiny=True)  # before minutes are spent
-    runs = run_jobs("benchmarks.massl_claims", jobs(chosen), chosen.runs, processes=chosen.processes)
-    write_results(chosen.out, runs)
-    print(markdown(runs))
-    if chosen.out == RESULTS:
-        write_table("massl-claims", chosen.out, markdown(runs))
+    run_study("massl-claims", jobs(chosen), chosen, markdown)
 
 
 if __name__ == "__main__":

@@ -173,7 +173,8 @@ class Runner:
                 # One that fails here is a result too; its words are kept.
                 steps.pop(contestant.who, None)
                 self._skip(case, contestant.who, f"fails: {str(error).strip().splitlines()[0][:200]}")
-        if case.name in ("contrastive", "distribution_match", "massl") and case.dtype == "float32":
+        compared = ("contrastive", "triplet", "distribution_match", "massl")
+        if case.name in compared and case.dtype == "float32":
             check_agreement(first)
         first.clear()
         rounds = 25 * self.rounds if case.name == "push" else self.rounds

@@ -7,8 +7,6 @@ the keys of the batches before it. A test word looks for its definition among th
 """
 
 import argparse
-from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -18,11 +16,13 @@ from torchbank.errors import BankValueError
 from torchbank.report import Spread
 from torchbank.training import TrainingConfig
 
-from .documents import ROOT, write_results, write_table
-from .jobs import Job, Record, run_jobs
+from .jobs import Job, Record
+from .self_supervised import config_of
+from .study import options, run_study
 
-RESULTS = ROOT / "benchmarks" / "results" / "wordnet-text.json"
 DIM, BATCH, STEPS, SEEDS = 128, 64, 2_000, (0, 1)
+# A quarter of the rows and half the width of the encoder's defaults: most of a step is the optimiser's pass over them.
+ROWS, WIDTH = 2**14, 128
 LEARNING_RATE, WARMUP = 2e-3, 100
 
 _HEAD: Record = {"dim": DIM, "projection_dim": DIM, "temperature": 0.05}
@@ -63,11 +63,8 @@ def load() -> data.Split:
 def train(split: data.Split, settings: Record) -> tuple[nn.Module, float]:
     """The trained method, and the seconds that its steps took."""
     training.seed_everything(settings["seed"])
-    name, config = SIDES[settings["who"]]
-    settled = methods.METHODS[name].config(**config)
-    if getattr(settled, "total_steps", 0) is None:
-        settled = replace(settled, total_steps=settings["steps"])
-    method = methods.build(name, encoders.NGramEncoder(DIM), settled, dataset_size=len(split.train))
+    encoder = encoders.NGramEncoder(DIM, rows=ROWS, width=WIDTH)
+    method = methods.build(settings["method"], encoder, config_of(settings), dataset_size=len(split.train))
     plan = TrainingConfig(
         steps=settings["steps"],
         seed=settings["seed"],
@@ -107,27 +104,21 @@ def markdown(runs: list[Record]) -> str:
     return "\n".join(out)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Parse, run what has no result yet, write the file and the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--batch", type=int, default=BATCH)
-    parser.add_argument("--processes", type=int, default=2, help="runs at a time, which share the cores")
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "wordnet-text", help="where results are kept")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="by default also the table in docs/ is written")
-    chosen = parser.parse_args(arguments)
-    load()  # before minutes are spent
-    jobs = [
-        Job(f"{SIDES[who][0]}-seed{seed}", {"who": who, "seed": seed, "steps": chosen.steps, "batch": chosen.batch})
-        for who in SIDES
+def jobs(chosen: argparse.Namespace) -> list[Job]:
+    """One a side and seed."""
+    shared = {"steps": chosen.steps, "batch": chosen.batch}
+    return [
+        Job(f"{method}-seed{seed}", {"who": who, "seed": seed, "method": method, "config": config, **shared})
+        for who, (method, config) in SIDES.items()
         for seed in chosen.seeds
     ]
-    runs = run_jobs("benchmarks.wordnet_text", jobs, chosen.runs, processes=chosen.processes)
-    write_results(chosen.out, runs)
-    print(markdown(runs))
-    if chosen.out == RESULTS:
-        write_table("wordnet-text", chosen.out, markdown(runs))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Parse, run what has no result yet, write the file and the table."""
+    chosen = options("wordnet-text", __doc__, steps=STEPS, batch=BATCH, seeds=SEEDS).parse_args(arguments)
+    load()  # before minutes are spent
+    run_study("wordnet-text", jobs(chosen), chosen, markdown)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,14 @@
 """Settings of the whole suite."""
 
+import os
+
 import pytest
 import torch
 from hypothesis import settings
+
+if not torch.cuda.is_available():
+    # Kernels then run in Triton's interpreter. Triton reads this once, when it is imported, which PyTorch does late.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # xdist runs one worker a core; more threads than cores only slow each other down.
 torch.set_num_threads(1)

@@ -2,10 +2,11 @@
 
 A step is ``loss(embeddings, labels)`` as documented, which enqueues the batch and compares it with the memory,
 without the batch's own rows. With cosine similarity, margins 1 and 0.5 and its default reducer, the mean over
-non-zero pairs, the contrastive loss is torchbank's with ``normalize="active"``.
+non-zero pairs, the contrastive loss is torchbank's with ``normalize="active"``; with one margin and the mean over
+non-zero triplets, the triplet loss is torchbank's with ``mining="all"``.
 """
 
-from ..contestants import MARGIN, backward
+from ..contestants import MARGIN, TRIPLET_MARGIN, backward
 from ..data import Contestant, Inputs
 from ..measure import Step
 
@@ -29,7 +30,8 @@ def _triplet(data: Inputs) -> Step:
     from pytorch_metric_learning.distances import CosineSimilarity
     from pytorch_metric_learning.losses import TripletMarginLoss
 
-    return _filled(data, TripletMarginLoss(margin=0.05, distance=CosineSimilarity(), triplets_per_anchor="all"))
+    loss = TripletMarginLoss(margin=TRIPLET_MARGIN, distance=CosineSimilarity(), triplets_per_anchor="all")
+    return _filled(data, loss)
 
 
 _NEEDS = {"needs": "pytorch_metric_learning", "dtypes": ("float32",)}

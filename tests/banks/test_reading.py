@@ -136,6 +136,18 @@ def test_pair_sum__labels_are_compared_with_the_field():
     assert found.count.tolist() == agree.sum(dim=1).tolist()
 
 
+def test_triplet_sum__labels_are_compared_with_the_field():
+    bank = filled()
+    queries, classes = randn(4, 8, seed=99), torch.tensor([0, 1, 2, 7])
+    found = bank.triplet_sum(queries, labels=classes, margin=0.5)
+    scores = torch.nn.functional.normalize(queries, dim=1) @ bank.embeddings.T
+    for line, label, value, count in zip(scores, classes, *found, strict=True):
+        same = bank.fields["label"] == label
+        hinges = (line[~same] - line[same][:, None] + 0.5).clamp_min(0)
+        torch.testing.assert_close(value, hinges.sum())
+        assert count == (hinges > 0).sum()
+
+
 def test_nearest__euclidean_scores_are_negative_squared_distances():
     bank = tb.MemoryBank(9, 8, metric="euclidean")
     bank.push(randn(6, 8) + 1000)

@@ -21,6 +21,7 @@ def test_rows__read_as_a_bank_does():
         lambda source: source.attend(queries, scale=3.0, **selection),
         lambda source: source.nearest(queries, 4, **selection),
         lambda source: source.pair_sum(queries, tb.reads.SCORE, labels=torch.arange(5), **selection),
+        lambda source: source.triplet_sum(queries, labels=torch.tensor([1, 0, 2, 0, 1]), margin=0.5),
     ):
         for found, expected in zip(read(plain), read(bank), strict=True):
             assert torch.equal(found, expected)

@@ -99,6 +99,9 @@ def assert_same_reads(bank, other):
         assert same(
             bank.pair_sum(queries, tb.reads.SCORE, **arguments), other.pair_sum(queries, tb.reads.SCORE, **arguments)
         )
+        for mining in ("all", "hardest"):
+            arguments = {"labels": label, "margin": 0.5, "mining": mining, **selection}
+            assert same(bank.triplet_sum(queries, **arguments), other.triplet_sum(queries, **arguments))
 
 
 @pytest.mark.parametrize("metric", ["cosine", "dot", "euclidean"])

@@ -63,6 +63,8 @@ def assert_same_reads(bank, other, batch=40):
             torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
         one, two = (each.pair_sum(queries, tb.reads.SCORE, labels=label, **selection) for each in (bank, other))
         torch.testing.assert_close(one.value, two.value, rtol=1e-4, atol=1e-1)
+        one, two = (each.triplet_sum(queries, labels=label, margin=0.5, **selection) for each in (bank, other))
+        torch.testing.assert_close(one.value, two.value, rtol=1e-4, atol=1e-1)
 
 
 def on_cpu(bank):

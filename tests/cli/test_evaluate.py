@@ -26,14 +26,20 @@ def test_evaluate__every_protocol_says_what_it_depends_on(torchbank, trained, ph
         *("--ks", "1", "5", "--seed", "3", "--to", "folder", "--to-root", photos),
     )
     assert done.code == 0, done.err
-    for word in ("features of dim 8", "k 1, T 0.07", "k 5, T 0.07", "weight decay", "transfer, k-NN", "mAP"):
+    for word in ("features of dim 8", "k 1, T 0.07", "k 5, T 0.07", "weight decay", "transfer to folder, k-NN", "mAP"):
         assert word in done.out
     assert "half of each class (seed 3) is labelled" in done.out
     assert "low-shot 1% of photos is less than one image a class" in done.out
     result = json.loads(trained.evaluation.read_bytes())
     assert result["dim"] == 8
     by_protocol = {score["protocol"]: score for score in result["scores"]}
-    assert by_protocol.keys() == {"k-NN", "linear", "retrieval", "transfer, k-NN", "transfer, linear"}
+    assert by_protocol.keys() == {
+        "k-NN",
+        "linear",
+        "retrieval",
+        "transfer to folder, k-NN",
+        "transfer to folder, linear",
+    }
     images = RunFolder(trained.path).read_summary()["data"]["test"]["images"]
     knn = by_protocol["k-NN"]
     assert knn["train_rows"] + knn["test_rows"] == images

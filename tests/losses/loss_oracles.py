@@ -140,6 +140,59 @@ def contrastive(
     return len(scores) * (pull + push)
 
 
+def triplet(
+    scores: torch.Tensor, same: torch.Tensor, log_weight: torch.Tensor, margin: float, mining: str
+) -> torch.Tensor:
+    """(batch,) losses from the tensor of all triplets (batch, positives, negatives)."""
+    weight = log_weight.exp()
+    positive, negative = weight * same, weight * ~same
+    hinge = scores[:, None, :] - scores[:, :, None] + margin
+    counted = positive[:, :, None] * negative[:, None, :] * (hinge > 0)
+    if mining == "semi-hard":
+        counted = counted * (scores[:, None, :] < scores[:, :, None])
+    if mining == "hardest":
+        lowest = scores.masked_fill(positive == 0, torch.inf).argmin(1)
+        highest = scores.masked_fill(negative == 0, -torch.inf).argmax(1)
+        line = torch.arange(len(scores))
+        return (counted * hinge)[line, lowest, highest]
+    # The mean over what is not zero: pytorch-metric-learning's AvgNonZeroReducer, Hermans et al.'s "batch all".
+    return len(scores) * (counted * hinge).sum((1, 2)) / counted.sum().clamp_min(1e-300)
+
+
+def multi_similarity(
+    scores: torch.Tensor,
+    same: torch.Tensor,
+    log_weight: torch.Tensor,
+    alpha: float = 2.0,
+    beta: float = 50.0,
+    base: float = 0.5,
+    epsilon: float = 0.1,
+) -> torch.Tensor:
+    """(batch,) losses, query by query, as Wang et al. write them."""
+    values = []
+    for row, row_same, row_weight in zip(scores, same, log_weight, strict=True):
+        positive, negative = row_same & (row_weight > -torch.inf), ~row_same & (row_weight > -torch.inf)
+        if not positive.any() or not negative.any():
+            values.append(row.sum() * 0)
+            continue
+        lowest, highest = row[positive].min().detach(), row[negative].max().detach()
+        positive, negative = positive & (row - epsilon < highest), negative & (row + epsilon > lowest)
+        pull = (row_weight - alpha * (row - base))[positive]
+        push = (row_weight + beta * (row - base))[negative]
+        one = row.new_zeros(1)
+        values.append(torch.cat([one, pull]).logsumexp(0) / alpha + torch.cat([one, push]).logsumexp(0) / beta)
+    return torch.stack(values)
+
+
 def reduce(values: torch.Tensor, reduction: str) -> torch.Tensor:
     """By name."""
     return {"none": values, "sum": values.sum(), "mean": values.mean()}[reduction]
+
+
+def assert_same_with_gradients(loss: torch.Tensor, expected: torch.Tensor, queries: torch.Tensor) -> None:
+    """Values (batch,) and their gradients by the queries."""
+    upstream = torch.linspace(-1, 2, len(expected)).double()
+    torch.testing.assert_close(loss, expected, rtol=1e-9, atol=1e-9)
+    (ours,) = torch.autograd.grad(loss, queries, upstream)
+    (theirs,) = torch.autograd.grad(expected, queries, upstream)
+    torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-9)

@@ -12,14 +12,6 @@ CASES = {metric: oracle.make_case(metric) for metric in ("cosine", "dot")}
 SETTINGS = [setting.name for setting in CASES["cosine"].settings()]
 
 
-def assert_same_with_gradients(loss, expected, queries):
-    upstream = torch.linspace(-1, 2, len(expected)).double()
-    torch.testing.assert_close(loss, expected, rtol=1e-9, atol=1e-9)
-    (ours,) = torch.autograd.grad(loss, queries, upstream)
-    (theirs,) = torch.autograd.grad(expected, queries, upstream)
-    torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-9)
-
-
 @pytest.mark.parametrize("normalize", ["anchor", "active"])
 @pytest.mark.parametrize("metric", ["cosine", "dot"])
 @pytest.mark.parametrize("name", SETTINGS)
@@ -40,7 +32,7 @@ def test_bank__equals_the_closed_form_under_every_selection(name, metric, normal
     same = case.labels[:, None] == case.fields["label"]
     scores = oracle.unit(queries, metric) @ case.rows.T
     expected = oracle.contrastive(scores, same, weights, MARGIN, normalize)
-    assert_same_with_gradients(loss, expected, queries)
+    oracle.assert_same_with_gradients(loss, expected, queries)
 
 
 @pytest.mark.parametrize("normalize", ["anchor", "active"])
@@ -55,7 +47,7 @@ def test_no_bank__equals_the_closed_form_on_both_sides(ids, normalize):
     weights = oracle.log_weights(oracle.Setting("batch", kept=kept), len(labels), len(labels))
     unit = oracle.unit(queries)
     expected = oracle.contrastive(unit @ unit.T, labels[:, None] == labels, weights, MARGIN, normalize)
-    assert_same_with_gradients(loss, expected, queries)
+    oracle.assert_same_with_gradients(loss, expected, queries)
 
 
 @pytest.mark.parametrize("normalize", ["anchor", "active"])

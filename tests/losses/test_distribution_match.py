@@ -205,7 +205,7 @@ def test_blocks__use_little_beside_one_block():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"student": torch.zeros(7, 6).long()}, TypeError, "student has dtype torch.int64"),
+        ({"student": torch.zeros(7, 6).long()}, TypeError, "student embeddings have dtype torch.int64"),
         ({"student": torch.zeros(6)}, ValueError, r"student has shape \(6,\); expected \(batch, dim\)"),
         ({"teacher": torch.zeros(7, 5)}, ValueError, "expected views of one batch"),
         ({"pair_mask": torch.ones(2, 2).bool()}, ValueError, r"shape \(2, 2\); expected \(1, 1\)"),

@@ -158,3 +158,12 @@ def test_bad_input__says_what_is_wrong(change, error, message):
     with pytest.raises(error, match=message) as raised:
         info_nce(arguments.pop("queries"), arguments.pop("positives"), arguments.pop("bank"), **arguments)
     assert isinstance(raised.value, tb.errors.BankError)
+
+
+def test_precision__fast_stays_near_exact() -> None:
+    bank = tb.MemoryBank(512, 64, dtype=torch.bfloat16)
+    bank.push(torch.randn(512, 64, generator=torch.Generator().manual_seed(0)))
+    queries = torch.randn(20, 64, generator=torch.Generator().manual_seed(1))
+    exact = tb.losses.info_nce(queries, queries, bank, reduction="none")
+    fast = tb.losses.info_nce(queries, queries, bank, reduction="none", precision="fast")
+    torch.testing.assert_close(fast, exact, atol=0.05, rtol=0.05)

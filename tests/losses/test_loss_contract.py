@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import torchbank as tb
-from torchbank.losses import contrastive, distribution_match, info_nce, nce, sup_con
+from torchbank.losses import contrastive, distribution_match, info_nce, multi_similarity, nce, sup_con, triplet
 
 CASE = oracle.make_case()
 NOBODY = torch.full((oracle.ROWS,), -torch.inf)
@@ -23,6 +23,11 @@ def info_nce_of(queries, bank, labels, **keywords):
 
 def contrastive_of(queries, bank, labels, **keywords):
     return contrastive(queries, bank, labels=labels, margin=0.1, **keywords)
+
+
+def triplet_of(queries, bank, labels, **keywords):
+    # A margin under which every query has triplets of each kind.
+    return triplet(queries, bank, labels=labels, margin=0.7, **keywords)
 
 
 def distribution_match_of(queries, bank, labels, *, blocks=None, temperature=0.1, **keywords):
@@ -45,6 +50,12 @@ LOSSES = {
     "sup_con": lambda queries, bank, labels, **keywords: sup_con(queries, bank, labels=labels, **keywords),
     "contrastive_anchor": contrastive_of,
     "contrastive_active": partial(contrastive_of, normalize="active"),
+    "triplet_all": partial(triplet_of, mining="all"),
+    "triplet_semi_hard": partial(triplet_of, mining="semi-hard"),
+    "triplet_hardest": partial(triplet_of, mining="hardest"),
+    "multi_similarity": lambda queries, bank, labels, **keywords: multi_similarity(
+        queries, bank, labels=labels, **keywords
+    ),
     "distribution_match": distribution_match_of,
     "distribution_match_blocks": partial(distribution_match_of, blocks=3),
     "nce": nce_of,
@@ -136,8 +147,8 @@ def test_half_queries__get_half_gradients_of_a_float32_loss(name, bank, dtype):
     torch.testing.assert_close(gradient, expected_gradient.to(dtype), rtol=2e-2, atol=1e-3)
 
 
-@every_loss
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "nce"])
 @pytest.mark.parametrize(
     ("bank", "keywords"),
     [
@@ -145,19 +156,23 @@ def test_half_queries__get_half_gradients_of_a_float32_loss(name, bank, dtype):
         (CASE.bank, {"bias": NOBODY}),
         (CASE.bank, {"max_age": 0, "step": 100}),
         (CASE.bank, {"include": {"id": torch.tensor([77])}}),
-        (None, {}),
     ],
-    ids=["empty", "bias", "age", "fields", "alone"],
+    ids=["empty", "bias", "age", "fields"],
 )
 def test_nothing_to_compare_with__is_zero_and_moves_nothing(name, reduction, bank, keywords):
-    """A batch of one over nothing: no negative and no positive anywhere."""
-    if name in OF_A_BANK_ONLY and bank is None:
-        pytest.skip("needs a bank")
-    if name == "nce" and keywords:
-        pytest.skip("draws that are left out were drawn: the positive is still told from them")
-    loss, gradient = value_and_gradient(
-        name, CASE.queries[:1], bank, torch.tensor([3]), reduction=reduction, **keywords
-    )
+    """A batch of one over nothing; but nce tells it from draws that are left out as well."""
+    assert_nothing(name, bank, reduction=reduction, **keywords)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@every_batch_loss
+def test_alone__is_zero_and_moves_nothing(name, reduction):
+    """A batch of one and no bank: no negative and no positive anywhere."""
+    assert_nothing(name, None, reduction=reduction)
+
+
+def assert_nothing(name, bank, **keywords):
+    loss, gradient = value_and_gradient(name, CASE.queries[:1], bank, torch.tensor([3]), **keywords)
     assert (loss == 0).all()
     assert (gradient == 0).all()
 
@@ -226,7 +241,7 @@ def graphs_of(backend, losses, sizes, side):
 @pytest.mark.parametrize(("side", "backend"), [("bank", "aot_eager"), ("batch", "eager")])
 def test_compile__one_graph_a_shape_family(side, backend):
     # One graph for the first size, one with a symbolic batch for all others.
-    losses = [LOSSES[name] for name in ("info_nce", "sup_con", "contrastive_active", "distribution_match")]
+    losses = [LOSSES[name] for name in LOSSES if name not in {"info_nce_both", *OF_A_BANK_ONLY}]
     assert graphs_of(backend, losses, [4, 6, 5, 6, 7, 3], side) == 2
 
 

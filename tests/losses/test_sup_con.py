@@ -11,14 +11,6 @@ CASES = {metric: oracle.make_case(metric) for metric in ("cosine", "dot")}
 SETTINGS = [setting.name for setting in CASES["cosine"].settings()]
 
 
-def assert_same_with_gradients(loss, expected, queries):
-    upstream = torch.linspace(-1, 2, len(expected)).double()
-    torch.testing.assert_close(loss, expected, rtol=1e-9, atol=1e-9)
-    (ours,) = torch.autograd.grad(loss, queries, upstream)
-    (theirs,) = torch.autograd.grad(expected, queries, upstream)
-    torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-9)
-
-
 @pytest.mark.parametrize("metric", ["cosine", "dot"])
 @pytest.mark.parametrize("name", SETTINGS)
 def test_bank__equals_the_closed_form_under_every_selection(name, metric):
@@ -29,7 +21,7 @@ def test_bank__equals_the_closed_form_under_every_selection(name, metric):
     weights = oracle.log_weights(setting, len(queries), len(case.rows))
     same = case.labels[:, None] == case.fields["label"]
     expected = oracle.sup_con(oracle.unit(queries, metric) @ case.rows.T / 0.3, same, weights)
-    assert_same_with_gradients(loss, expected, queries)
+    oracle.assert_same_with_gradients(loss, expected, queries)
     assert loss[-1] == 0  # its label is nowhere in the bank
 
 
@@ -52,7 +44,7 @@ def test_no_bank__equals_the_closed_form_on_both_sides(ids):
     weights = oracle.log_weights(oracle.Setting("batch", kept=kept), len(labels), len(labels))
     unit = oracle.unit(queries)
     expected = oracle.sup_con(unit @ unit.T / 0.1, labels[:, None] == labels, weights)
-    assert_same_with_gradients(loss, expected, queries)
+    oracle.assert_same_with_gradients(loss, expected, queries)
     assert loss[-1] == 0
 
 

@@ -73,11 +73,36 @@ class WrittenOut:
         kept = torch.ones_like(s, dtype=torch.bool) if kept is None else kept.expand_as(s)
         kept = kept & (ids[:, None] != row_ids)
         same = (labels[:, None] == row_labels) & kept
+        if self.settings.loss == "triplet":
+            return self.triplet_loss(s, same, (labels[:, None] != row_labels) & kept)
+        if self.settings.loss == "multi-similarity":
+            return self.multi_similarity_loss(s, same, (labels[:, None] != row_labels) & kept)
         active = (labels[:, None] != row_labels) & kept & (s > self.settings.margin)
         if how == "anchor":
             return ((1 - s)[same].sum() + s[active].sum()) / len(z)
         pull = (1 - s)[same].mean() if same.any() else 0.0
         return pull + ((s - self.settings.margin)[active].mean() if active.any() else 0.0)
+
+    def triplet_loss(self, s, same, other):
+        hinges = [
+            line[n] - line[p] + self.settings.margin
+            for line, positive, negative in zip(s, same, other, strict=True)
+            for p in positive.nonzero()
+            for n in negative.nonzero()
+        ]
+        active = [hinge for hinge in hinges if hinge > 0]
+        return sum(active) / len(active) if active else 0.0
+
+    def multi_similarity_loss(self, s, same, other):
+        total = 0.0
+        for line, positive, negative in zip(s, same, other, strict=True):
+            if positive.any() and negative.any():
+                lowest, highest, margin = line[positive].min(), line[negative].max(), self.settings.margin
+                pull = line[positive & (line - margin < highest)]
+                push = line[negative & (line + margin > lowest)]
+                total = total + (1 + (-2 * (pull - 0.5)).exp().sum()).log() / 2
+                total = total + (1 + (50 * (push - 0.5)).exp().sum()).log() / 50
+        return total / len(s)
 
     def remember(self, z, labels, ids, step):
         capacity = self.settings.capacity
@@ -128,6 +153,9 @@ class WrittenOut:
         {"batch_normalize": "active"},
         {"max_age": 1},
         {"start_step": 0},
+        {"loss": "triplet"},
+        {"loss": "triplet", "max_age": 1},
+        {"loss": "multi-similarity"},
     ],
     ids=str,
 )
@@ -257,6 +285,27 @@ def test_logs__are_the_terms_and_their_pairs():
     assert logs["memory_age"] == 1.5
 
 
+@pytest.mark.parametrize("loss", ["triplet", "multi-similarity"])
+def test_logs__of_another_loss_are_the_terms(loss):
+    method = XBM(make_encoder(), config(loss=loss, start_step=0, memory_weight=0.5), dataset_size=IMAGES)
+    first, second = batches(2)
+    method(first, step=0)
+    output = method(second, step=1)
+    assert set(output.logs) == {"batch_loss", "memory_loss", "memory_rows", "memory_age"}
+    total = output.logs["batch_loss"] + 0.5 * output.logs["memory_loss"]
+    torch.testing.assert_close(output.loss.detach(), total)
+
+
+@pytest.mark.parametrize(("loss", "margin"), [("contrastive", 0.5), ("triplet", 0.1), ("multi-similarity", 0.1)])
+def test_margin__is_the_papers_for_each_loss_unless_given(loss, margin):
+    default, same, other = (
+        XBM(make_encoder(), config(loss=loss, margin=given), dataset_size=IMAGES)(next(batches(1)), step=0).loss
+        for given in (None, margin, -0.3)
+    )
+    assert default == same
+    assert default != other
+
+
 def test_drift__is_read_from_the_start_step_on():
     method = XBM(make_encoder(), config(memory=False), dataset_size=IMAGES)
     train(method, 30)
@@ -308,6 +357,7 @@ def test_compile__pushes_without_recompiling():
         ({"max_age": -1}, "max_age is -1"),
         ({"memory_weight": -0.5}, "memory_weight is -0.5"),
         ({"memory_normalize": "pairs"}, "memory_normalize='pairs' is unknown"),
+        ({"loss": "angular"}, "loss='angular' is unknown; choose one of 'contrastive', 'triplet', 'multi-similarity'"),
     ],
 )
 def test_config__bad_settings(changes, message):

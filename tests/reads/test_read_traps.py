@@ -213,7 +213,7 @@ def test_compile__one_graph_and_no_recompile_per_bank_content() -> None:
         ({"queries": torch.ones(2, 3)}, "dim 3 but the rows have dim 4"),
         ({"queries": torch.ones(4)}, "expected two axes"),
         ({"queries": torch.ones(2, 4, dtype=torch.int64)}, "expected a floating dtype"),
-        ({"impl": "magic"}, "choose one of 'auto', 'reference', 'blocked'"),
+        ({"impl": "magic"}, "choose one of 'auto', 'reference', 'blocked', 'triton'"),
         ({"scale": torch.ones(3)}, "tensor of one value"),
         ({"selection": Selection(bias=torch.zeros(4))}, r"bias has shape \(4,\); expected one value a row, \(5,\)"),
         ({"selection": Selection(exclude=((),))}, "empty clause"),

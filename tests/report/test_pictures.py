@@ -85,6 +85,10 @@ def test_health__draws_what_was_logged(tmp_path):
     report.plot_health(health(loss=2.0, embedding_std=0.8), tmp_path / "two.png")
     logs = {"collapsed_loss": 9.7, "winner_entropy": 0.7, "positive_similarity": 0.8, "negative_similarity": 0.1}
     report.plot_health(health(loss=2.0, embedding_std=0.8, memory_age=50.0, **logs), tmp_path / "six.png", drift=DRIFT)
+    five = health(loss=2.0, embedding_std=0.8, memory_age=50.0, **logs)
+    report.plot_health(five, tmp_path / "five.png")
+    height, width, _ = read(tmp_path / "five.png").shape
+    assert (read(tmp_path / "five.png")[6 * height // 10 :, 7 * width // 10 :] == 255).all()
     # A row of panels more, and curves in the second and third colour.
     assert read(tmp_path / "six.png").shape[0] > 1.5 * read(tmp_path / "two.png").shape[0]
     for color in (VERMILION, GREEN):

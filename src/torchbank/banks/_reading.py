@@ -56,7 +56,7 @@ class Reading(ABC):
     - ``max_age=`` leaves out rows older than so many steps; ``half_life=`` adds ``-ln 2 * age / half_life`` to the
       bias of a row. Age is counted from ``step=``, by default from the latest stamp.
     - ``bias=`` ``(rows,)`` is added to the scaled score by `attend` and to the score by `nearest`; `pair_sum`
-      weighs a row by its exponential. -inf removes the row.
+      and `triplet_sum` weigh a row by its exponential. -inf removes the row.
     """
 
     dim: int
@@ -191,6 +191,52 @@ class Reading(ABC):
         selection = _selection(table, queries, exclude, include, _Ages(max_age, half_life, step), bias)
         match = None if labels is None else _clause("labels", {"label": labels}, table, queries)[0]
         return reads.pair_sum(queries, table.embeddings, f, labels=match, selection=selection, impl=impl)
+
+    def triplet_sum(
+        self,
+        queries: Tensor,
+        *,
+        labels: Tensor,
+        margin: float,
+        mining: reads.Mining = "all",
+        exclude: Condition | None = None,
+        include: Condition | None = None,
+        max_age: int | float | None = None,
+        half_life: float | None = None,
+        bias: Tensor | None = None,
+        step: int | Tensor | None = None,
+        impl: reads.Impl = "auto",
+    ) -> PairSum:
+        """The sum of the hinges of each query with its positives and negatives. Waits for the device.
+
+        Args:
+            queries: ``(batch, dim)``, any floating dtype, normalised here under cosine.
+            labels: ``(batch,)``, compared with the field named ``label``: rows that agree are positives.
+            margin: How far a positive must be ahead of a negative.
+            mining: Which triplets: ``"all"``, ``"semi-hard"`` or ``"hardest"``; see `torchbank.reads.triplet_sum`.
+            exclude: Rows to leave out, by field.
+            include: The only rows to keep, by field.
+            max_age: The oldest age that is read.
+            half_life: The age at which a row counts half.
+            bias: One value for each row of `view` or for each slot.
+            step: Now, for ages.
+            impl: See `torchbank.reads.triplet_sum`.
+
+        Returns:
+            `PairSum` of ``value`` (batch,), differentiable in queries, and ``count`` (batch,) of the active triplets.
+
+        Raises:
+            BankValueError: A shape or device does not fit, or the metric is euclidean.
+            BankTypeError: The queries are not floating.
+            BankKeyError: A field that is compared is not there.
+        """
+        table = self._table()
+        queries = self._queries(queries, table, "triplet_sum")
+        selection = _selection(table, queries, exclude, include, _Ages(max_age, half_life, step), bias)
+        match = _clause("labels", {"label": labels}, table, queries)[0]
+        return reads.triplet_sum(
+            queries, table.embeddings, labels=match, margin=margin, mining=mining, selection=selection, impl=impl
+        )
 
     def _queries(self, queries: Tensor, table: Table, similarity: str | None = None) -> Tensor:
         """Checked, and of unit length under cosine, in float32 at least so that half precision loses nothing."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 import tyro
 
 from torchbank.cli._arguments import parse
-from torchbank.cli._config import DataConfig
 from torchbank.cli._evaluate_run import Protocol, Settings, evaluate_run
 from torchbank.cli._tables import print_evaluation
 
@@ -47,5 +46,5 @@ class _Arguments:
 def run(words: Sequence[str]) -> None:
     """Parse and evaluate."""
     arguments = parse(_Arguments, words, prog="torchbank evaluate", description=_DESCRIPTION)
-    transfer_to = None if arguments.to is None else DataConfig(data=arguments.to, root=arguments.to_root)
-    print_evaluation(evaluate_run(arguments.run, arguments.protocol, arguments.settings, transfer_to=transfer_to))
+    settings, to, to_root = arguments.settings, arguments.to, arguments.to_root
+    print_evaluation(evaluate_run(arguments.run, arguments.protocol, settings, to=to, to_root=to_root))

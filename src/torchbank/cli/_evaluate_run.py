@@ -1,14 +1,14 @@
 """The protocols of `torchbank evaluate` on the frozen encoder of a finished run."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
 from torch import nn
 
 from torchbank import data, encoders, evaluation, training
-from torchbank.cli._config import DataConfig, RunConfig
+from torchbank.cli._config import RunConfig
 from torchbank.cli._recipe import build_encoder, load_split
 from torchbank.errors import BankValueError
 from torchbank.evaluation import support_and_query
@@ -79,7 +79,12 @@ class Settings:
 
 
 def evaluate_run(
-    path: str, protocols: Sequence[Protocol], settings: Settings, *, transfer_to: DataConfig | None = None
+    path: str,
+    protocols: Sequence[Protocol],
+    settings: Settings,
+    *,
+    to: str | None = None,
+    to_root: str | None = None,
 ) -> Evaluation:
     """Score the encoder that a run left behind, and write the scores beside it.
 
@@ -89,12 +94,13 @@ def evaluate_run(
         path: The run folder.
         protocols: Which.
         settings: What they are told.
-        transfer_to: Other data, for "transfer".
+        to: Other data, for "transfer".
+        to_root: Its folder, where it needs one.
 
     Raises:
         BankError: There is no finished run, its data is gone, or a protocol does not fit the data.
     """
-    if ("transfer" in protocols) != (transfer_to is not None):
+    if ("transfer" in protocols) != (to is not None):
         msg = "transfer needs the data to probe: give --protocol transfer and --to NAME together (--to fashion-mnist)"
         raise BankValueError(msg)
     folder = RunFolder.open(path)
@@ -105,9 +111,10 @@ def evaluate_run(
     encoder.load_state_dict(read_tensors(folder.model)[0])
     probes = [_Probes(encoder, split, folder, settings)]
     scores = [score for name in protocols if name != "transfer" for score in probes[0].run(name)]
-    if transfer_to is not None:
-        probes.append(_Probes(encoder, load_split(transfer_to), folder, settings))
-        scores += [score for name in ("knn", "linear") for score in probes[1].run(name, prefix="transfer, ")]
+    if to is not None:
+        other = load_split(replace(config.data, data=to, root=to_root))
+        probes.append(_Probes(encoder, other, folder, settings))
+        scores += [score for name in ("knn", "linear") for score in probes[1].run(name, prefix=f"transfer to {to}, ")]
     notes = tuple(note for probe in probes for note in probe.notes)
     result = Evaluation(config.method_name, split.train.name, probes[-1].dim, tuple(scores), notes)
     write_json(folder.evaluation, asdict(result))
@@ -195,7 +202,7 @@ class _Probes:
                 )
                 continue
             scores = evaluation.low_shot(labelled, asked, fraction=fraction, seed=seed)
-            measure = f"{fraction:.0%} of the labels, seed {seed}, weight decay {scores.weight_decay:g}"
+            measure = f"{fraction:.0%}, seed {seed}, weight decay {scores.weight_decay:g}"
             yield measure, scores.train_rows, len(asked.labels), scores.accuracy
 
     def _retrieval(self) -> Iterator[tuple[str, int, int, float]]:

@@ -66,7 +66,6 @@ def print_evaluation(result: Evaluation) -> None:
     rows = [
         (
             score.protocol,
-            score.data,
             score.measure,
             f"{score.train_rows:,}" if score.train_rows else "-",
             f"{score.test_rows:,}",
@@ -74,7 +73,7 @@ def print_evaluation(result: Evaluation) -> None:
         )
         for score in result.scores
     ]
-    headings = ("protocol", "data", "measure", "labelled", "scored", "score")
+    headings = ("protocol", "measure", "labelled", "scored", "score")
     print_rows(f"{result.method} trained on {result.trained_on}, features of dim {result.dim}", headings, rows)
     for note in result.notes:
         print(f"{note}.")

@@ -8,8 +8,10 @@ Every loss takes ``reduction=`` and the row selection of a bank's reads (``exclu
 from torchbank.losses._contrastive import ContrastivePairs, Normalize, contrastive, contrastive_pairs
 from torchbank.losses._distribution_match import distribution_match
 from torchbank.losses._info_nce import info_nce
+from torchbank.losses._multi_similarity import multi_similarity
 from torchbank.losses._nce import nce, nce_log_normalizer
 from torchbank.losses._sup_con import sup_con
+from torchbank.losses._triplet import triplet
 
 __all__ = [
     "ContrastivePairs",
@@ -18,7 +20,9 @@ __all__ = [
     "contrastive_pairs",
     "distribution_match",
     "info_nce",
+    "multi_similarity",
     "nce",
     "nce_log_normalizer",
     "sup_con",
+    "triplet",
 ]

@@ -2,13 +2,12 @@
 
 from typing import Literal, NamedTuple, Unpack
 
-from jaxtyping import Float
 from torch import Tensor
 
 from torchbank import reads
 from torchbank.errors import check_choice
 from torchbank.losses._doors import check_embeddings, check_lengths, widened, without_autocast
-from torchbank.losses._reduction import Reduction, reduced
+from torchbank.losses._reduction import Reduction, reduced, share_of_mean
 from torchbank.losses._sources import BatchRows, RowSelection, RowSource, excluding, only_label
 
 Normalize = Literal["anchor", "active"]
@@ -17,12 +16,14 @@ _DISTANCE = reads.PairFunction(
     "contrastive_distance",
     value=lambda scores, same: 1 - scores,  # noqa: ARG005
     derivative=lambda scores, same: -scores.new_ones(()).expand_as(scores),  # noqa: ARG005
+    closed_form="distance",
 )
 _EXCESS = reads.PairFunction(
     "contrastive_excess",
     value=lambda scores, same, margin: (scores - margin).clamp_min(0),  # noqa: ARG005
     derivative=lambda scores, same, margin: (scores > margin).to(scores.dtype),  # noqa: ARG005
     zero_up_to=lambda margin: margin,
+    closed_form="excess",
 )
 
 
@@ -46,7 +47,7 @@ class ContrastivePairs(NamedTuple):
             # The paper sums s, not s - margin: the same gradient, and a step of the margin at the margin.
             active = self.negatives.value + self.margin * self.negatives.count
             return reduced(self.positives.value + active, reduction)
-        values = _share_of_mean(self.positives) + _share_of_mean(self.negatives)
+        values = share_of_mean(self.positives) + share_of_mean(self.negatives)
         return reduced(values * values.shape[0], reduction)
 
 
@@ -156,9 +157,3 @@ def contrastive_pairs(
         positives = rows.pair_sum(queries, _DISTANCE, **only_label(seen, labels))
         negatives = rows.pair_sum(queries, _EXCESS.with_parameters(margin), **excluding(seen, label=labels))
     return ContrastivePairs(positives, negatives, margin)
-
-
-def _share_of_mean(pairs: reads.PairSum) -> Float[Tensor, " batch"]:
-    """What each query adds to the mean over the pairs of all queries; 0 where there are none."""
-    count = pairs.count.sum()
-    return pairs.value / count.masked_fill(count == 0, 1.0)

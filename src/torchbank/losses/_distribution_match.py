@@ -11,12 +11,11 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from torchbank.errors import BankTypeError, BankValueError, check_choice
-from torchbank.losses._doors import as_scale, widened, without_autocast
+from torchbank.losses._doors import as_scale, check_floating, widened, without_autocast
 from torchbank.losses._reduction import Reduction, reduced
 from torchbank.losses._sources import (
     BatchRows,
     Clauses,
-    FieldValues,
     RowSelection,
     RowSource,
     SlotSource,
@@ -163,12 +162,12 @@ def _parts(
 
 def _of_each_view(selection: RowSelection, views: int) -> RowSelection:
     """The selection with the values of the instances repeated for each view."""
+    exclude, include = _repeated(selection.get("exclude"), views), _repeated(selection.get("include"), views)
+    return {**selection, "exclude": exclude, "include": include}
 
-    def repeated(clauses: Clauses) -> list[FieldValues]:
-        return [{name: values.repeat(views) for name, values in clause.items()} for clause in any_of(clauses)]
 
-    exclude, include = repeated(selection.get("exclude")), repeated(selection.get("include"))
-    return {**selection, "exclude": exclude or None, "include": include or None}
+def _repeated(clauses: Clauses, views: int) -> Clauses:
+    return [{name: values.repeat(views) for name, values in each.items()} for each in any_of(clauses)] or None
 
 
 def _as_views(word: str, embeddings: Tensor) -> Float[Tensor, "views batch dim"]:
@@ -178,9 +177,7 @@ def _as_views(word: str, embeddings: Tensor) -> Float[Tensor, "views batch dim"]
         BankTypeError: The dtype is not floating.
         BankValueError: The shape does not fit.
     """
-    if not embeddings.is_floating_point():
-        msg = f"{word} has dtype {embeddings.dtype}; expected a floating dtype, so pass the encoder's output"
-        raise BankTypeError(msg)
+    check_floating(f"{word} embeddings", embeddings)
     if embeddings.ndim not in (2, 3):
         msg = f"{word} has shape {tuple(embeddings.shape)}; expected (batch, dim) or (views, batch, dim)"
         raise BankValueError(msg)

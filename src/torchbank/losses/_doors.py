@@ -13,12 +13,21 @@ def check_embeddings(word: str, embeddings: Tensor) -> None:
         BankTypeError: The dtype is not floating.
         BankValueError: The shape does not fit.
     """
-    if not embeddings.is_floating_point():
-        msg = f"{word} have dtype {embeddings.dtype}; expected a floating dtype, so pass the encoder's output"
-        raise BankTypeError(msg)
+    check_floating(word, embeddings)
     if embeddings.ndim != 2:
         msg = f"{word} have shape {tuple(embeddings.shape)}; expected (batch, dim)"
         raise BankValueError(msg)
+
+
+def check_floating(word: str, embeddings: Tensor) -> None:
+    """Raise unless ``embeddings`` is floating.
+
+    Raises:
+        BankTypeError: The dtype is not.
+    """
+    if not embeddings.is_floating_point():
+        msg = f"{word} have dtype {embeddings.dtype}; expected a floating dtype, so pass the encoder's output"
+        raise BankTypeError(msg)
 
 
 def check_same_shape(queries: Tensor, positives: Tensor) -> None:

@@ -15,6 +15,7 @@ from torchbank.losses._doors import (
 )
 from torchbank.losses._reduction import Reduction, reduced
 from torchbank.losses._sources import BatchRows, RowSelection, RowSource, as_compared
+from torchbank.reads import Precision
 
 Negatives = Literal["bank", "batch", "both"]
 
@@ -27,6 +28,7 @@ def info_nce(
     temperature: float | Tensor = 0.07,
     negatives: Negatives = "bank",
     reduction: Reduction = "mean",
+    precision: Precision = "exact",
     **selection: Unpack[RowSelection],
 ) -> Tensor:
     """InfoNCE, the contrastive loss of MoCo: each query's positive against the rows of a bank.
@@ -44,6 +46,7 @@ def info_nce(
         negatives: ``"bank"``, the rows of the bank; ``"batch"``, the positives of the other queries (as in
             NNCLR); ``"both"``.
         reduction: ``"mean"`` over the batch, ``"sum"`` or ``"none"``.
+        precision: ``"fast"`` may round to the dtype of a bank's rows of 16 bits; see `torchbank.reads.attend`.
         **selection: Row selection, as in the bank's reads: ``exclude``, ``include``, ``max_age``,
             ``half_life``, ``bias``, ``step``. With ``"both"``, ``bias`` is of the bank's rows.
 
@@ -81,7 +84,9 @@ def info_nce(
         # From log 1 = 0 on, one source after another: logaddexp never meets -inf on both sides, where its
         # gradient is NaN, and a small loss keeps its digits.
         if bank is not None and negatives != "batch":
-            values = torch.logaddexp(values, bank.attend(queries, scale=scale, **selection).lse - positive)
+            values = torch.logaddexp(
+                values, bank.attend(queries, scale=scale, precision=precision, **selection).lse - positive
+            )
             selection = {**selection, "bias": None}
         if bank is None or negatives != "bank":
             batch = BatchRows(positives, metric)

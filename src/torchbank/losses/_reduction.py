@@ -5,6 +5,8 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
+from torchbank.reads import PairSum
+
 Reduction = Literal["mean", "sum", "none"]
 
 
@@ -22,3 +24,9 @@ def reduced(values: Float[Tensor, " batch"], reduction: Reduction) -> Tensor:
         return values
     total = values.sum()
     return total / max(values.shape[0], 1) if reduction == "mean" else total
+
+
+def share_of_mean(pairs: PairSum) -> Float[Tensor, " batch"]:
+    """What each query adds to the mean over the active pairs, or triplets, of all queries; 0 where there are none."""
+    count = pairs.count.sum()
+    return pairs.value / count.masked_fill(count == 0, 1.0)

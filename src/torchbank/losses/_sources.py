@@ -1,4 +1,4 @@
-"""What a loss compares queries with: a bank, or the batch itself behind the same two reads.
+"""What a loss compares queries with: a bank, or the batch itself behind the same reads.
 
 A loss is written once, against `RowSource`. A bank's rows are constants and stream through the read; the
 batch is small and learns on both sides, so `BatchRows` uses the plain differentiable form.
@@ -53,6 +53,14 @@ class RowSource(Protocol):
         """The sum of ``f`` over the selected rows, with the row selection."""
         ...
 
+    def nearest(self, queries: Tensor, k: int, *more: Any, **keywords: Any) -> reads.Neighbors:
+        """The ``k`` best of the selected rows, with the row selection."""
+        ...
+
+    def triplet_sum(self, queries: Tensor, *more: Any, **keywords: Any) -> reads.PairSum:
+        """The sum of triplet hinges, with ``labels=``, ``margin=``, ``mining=`` and the row selection."""
+        ...
+
 
 @runtime_checkable
 class SlotSource(RowSource, Protocol):
@@ -83,8 +91,15 @@ class BatchRows:
         self._rows = as_compared(rows, metric)
         self._views = views
 
-    def attend(self, queries: Tensor, *, scale: float | Tensor, **selection: Any) -> reads.Readout:
-        """See `RowSource`."""
+    def attend(
+        self,
+        queries: Tensor,
+        *,
+        scale: float | Tensor,
+        precision: reads.Precision = "exact",  # noqa: ARG002
+        **selection: Any,
+    ) -> reads.Readout:
+        """See `RowSource`; the plain form is always exact."""
         chosen = self._selection(len(queries), **selection)
         queries = as_compared(queries, self.metric)
         return reads.attend(queries, self._rows, scale=scale, selection=chosen, impl="reference")
@@ -94,6 +109,22 @@ class BatchRows:
         chosen = self._selection(len(queries), **selection)
         queries = as_compared(queries, self.metric)
         return reads.pair_sum(queries, self._rows, f, selection=chosen, impl="reference")
+
+    def nearest(self, queries: Tensor, k: int, **selection: Any) -> reads.Neighbors:
+        """See `RowSource`."""
+        chosen = self._selection(len(queries), **selection)
+        queries = as_compared(queries, self.metric)
+        return reads.nearest(queries, self._rows, k, selection=chosen, impl="reference")
+
+    def triplet_sum(
+        self, queries: Tensor, *, labels: Tensor, margin: float, mining: reads.Mining, **selection: Any
+    ) -> reads.PairSum:
+        """See `RowSource`."""
+        chosen = self._selection(len(queries), **selection)
+        queries, match = as_compared(queries, self.metric), self._with_itself(labels)
+        return reads.triplet_sum(
+            queries, self._rows, labels=match, margin=margin, mining=mining, selection=chosen, impl="reference"
+        )
 
     def _selection(
         self,
@@ -143,10 +174,19 @@ def only_label(selection: RowSelection, labels: Tensor) -> RowSelection:
         BankValueError: ``include`` compares labels already.
     """
     clauses = any_of(selection.get("include")) or [{}]
-    if any("label" in clause for clause in clauses):
+    check_label_is_free(selection)
+    return {**selection, "include": [{**clause, "label": labels} for clause in clauses]}
+
+
+def check_label_is_free(selection: RowSelection) -> None:
+    """Raise unless the loss alone compares labels.
+
+    Raises:
+        BankValueError: ``include`` compares labels already.
+    """
+    if any("label" in clause for clause in any_of(selection.get("include"))):
         msg = "include names the field 'label', which the loss itself compares; drop it there"
         raise BankValueError(msg)
-    return {**selection, "include": [{**clause, "label": labels} for clause in clauses]}
 
 
 def at_slots(selection: RowSelection, slots: Tensor) -> RowSelection:

@@ -10,6 +10,7 @@ from torchbank.errors import check_choice
 from torchbank.losses._doors import as_scale, check_embeddings, check_lengths, widened, without_autocast
 from torchbank.losses._reduction import Reduction, reduced
 from torchbank.losses._sources import BatchRows, RowSelection, RowSource, excluding, only_label
+from torchbank.reads import Precision
 
 
 def sup_con(
@@ -20,6 +21,7 @@ def sup_con(
     ids: Tensor | None = None,
     temperature: float | Tensor = 0.1,
     reduction: Reduction = "mean",
+    precision: Precision = "exact",
     **selection: Unpack[RowSelection],
 ) -> Tensor:
     """Supervised contrastive loss with the mean over positives outside the logarithm, over a bank.
@@ -37,6 +39,7 @@ def sup_con(
         ids: ``(batch,)``, compared with the field ``id``: rows of the same id are left out, as own copies.
         temperature: Above 0; a 0-d tensor learns.
         reduction: ``"mean"`` over the batch, ``"sum"`` or ``"none"``.
+        precision: ``"fast"`` may round to the dtype of a bank's rows of 16 bits; see `torchbank.reads.attend`.
         **selection: Row selection, as in the bank's reads: ``exclude``, ``include``, ``max_age``,
             ``half_life``, ``bias``, ``step``.
 
@@ -68,7 +71,7 @@ def sup_con(
         queries = widened(queries)
         rows = BatchRows(queries) if bank is None else bank
         seen = excluding(selection, id=ids)
-        lse = rows.attend(queries, scale=scale, **seen).lse
+        lse = rows.attend(queries, scale=scale, precision=precision, **seen).lse
         positives = rows.pair_sum(queries, reads.SCORE, **only_label(seen, labels))
         alone = positives.count == 0
         similarity = positives.value / positives.count.masked_fill(alone, 1.0)

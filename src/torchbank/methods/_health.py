@@ -45,8 +45,11 @@ def health_logs(
     batch, dim = queries.shape
     own = (queries * positives).sum()
     others = queries.sum(dim=0) @ positives.sum(dim=0) - own
+    if not isinstance(collapsed_loss, Tensor):
+        # Filled on the device: copying a number there would wait.
+        collapsed_loss = torch.full((), collapsed_loss, device=queries.device)
     logs = {
-        "collapsed_loss": torch.as_tensor(collapsed_loss, dtype=torch.float32, device=queries.device),
+        "collapsed_loss": collapsed_loss.detach(),
         "embedding_std": queries.std(dim=0, correction=0).mean() * math.sqrt(dim),
         "positive_similarity": own / batch,
         "negative_similarity": others / max(1, batch * (batch - 1)),

@@ -47,12 +47,18 @@ def known(dataset_size: int | None, why: str) -> int:
     return dataset_size
 
 
-def warn_of_stale_copies(capacity: int, dataset_size: int | None) -> None:
-    """Warn, once a method, where a queue outlasts a pass over the data."""
-    if dataset_size is not None and capacity > dataset_size:
+def queue_rows(capacity: int | float, dataset_size: int | None) -> int:
+    """`rows_of` a queue; warns, once a method, where it outlasts a pass over the data.
+
+    Raises:
+        BankValueError: The capacity is a share of a data set whose size is not given.
+    """
+    rows = rows_of(capacity, dataset_size)
+    if dataset_size is not None and rows > dataset_size:
         warnings.warn(
-            f"the bank holds {capacity:,} rows and the data set {dataset_size:,} instances: it keeps old copies of "
+            f"the bank holds {rows:,} rows and the data set {dataset_size:,} instances: it keeps old copies of "
             "every instance; a smaller capacity keeps the newest rows only",
             UserWarning,
             stacklevel=3,
         )
+    return rows

@@ -3,6 +3,7 @@
 [Silva, Pedrini and Ramírez Rivera 2024](arXiv:2407.17486).
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -19,7 +20,7 @@ from torchbank.methods._output import MethodOutput
 from torchbank.methods._projection import mlp
 from torchbank.methods._random_rows import fill_with_random_rows
 from torchbank.methods._self_supervised import SelfSupervised, check_views
-from torchbank.methods._settings import check_numbers, rows_of, warn_of_stale_copies
+from torchbank.methods._settings import check_numbers, queue_rows
 from torchbank.methods._step_generator import step_generator
 
 Memory = Literal["teacher", "random"]
@@ -135,11 +136,10 @@ class MaSSL(SelfSupervised):
             self.student, momentum=config.momentum, schedule="cosine", total_steps=config.total_steps
         )
         _stop_dropping(self.teacher)
-        capacity = rows_of(config.capacity, dataset_size)
+        capacity = queue_rows(config.capacity, dataset_size)
         if config.block_size > capacity:
             msg = f"block_size is {config.block_size} but the memory holds {capacity} rows; take smaller blocks"
             raise BankValueError(msg)
-        warn_of_stale_copies(capacity, dataset_size)
         self.bank = MemoryBank(capacity, config.projection_dim)
         fill_with_random_rows(self.bank, config.seed)
 
@@ -167,7 +167,7 @@ class MaSSL(SelfSupervised):
             blocks=self._blocks(step),
             pair_mask=another_view,
         )
-        collapsed = torch.tensor(float(config.block_size)).log()
+        collapsed = math.log(config.block_size)
         logs = health_logs(student[0], teacher[1], self.bank, collapsed_loss=collapsed, step=step)
         if config.memory == "teacher":
             self._remember(teacher[1], batch.ids, step=step)

@@ -19,7 +19,7 @@ from torchbank.methods._health import health_logs, rows_in
 from torchbank.methods._output import MethodOutput
 from torchbank.methods._projection import mlp
 from torchbank.methods._self_supervised import SelfSupervised, check_views
-from torchbank.methods._settings import check_numbers, rows_of, warn_of_stale_copies
+from torchbank.methods._settings import check_numbers, queue_rows
 from torchbank.methods._shuffled_keys import encode_shuffled
 from torchbank.methods._split_batch_norm import split_batch_norm
 from torchbank.methods._step_generator import step_generator
@@ -125,8 +125,7 @@ class MoCo(SelfSupervised):
             schedule=config.momentum_schedule,
             total_steps=config.total_steps if config.momentum_schedule == "cosine" else None,
         )
-        capacity = rows_of(config.capacity, dataset_size)
-        warn_of_stale_copies(capacity, dataset_size)
+        capacity = queue_rows(config.capacity, dataset_size)
         self.bank = MemoryBank(capacity, config.projection_dim, fields={"id": torch.int64})
 
     def forward(self, batch: ViewBatch, *, step: int) -> MethodOutput:

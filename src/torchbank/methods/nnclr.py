@@ -3,6 +3,7 @@
 [Dwibedi, Aytar, Tompson, Sermanet and Zisserman 2021](arXiv:2104.14548), algorithm 1.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +16,7 @@ from torchbank.methods._health import health_logs
 from torchbank.methods._output import MethodOutput
 from torchbank.methods._projection import mlp
 from torchbank.methods._self_supervised import SelfSupervised, check_views
-from torchbank.methods._settings import check_numbers, rows_of, warn_of_stale_copies
+from torchbank.methods._settings import check_numbers, queue_rows
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,7 @@ class NNCLR(SelfSupervised):
         super().__init__(encoder, mlp(*sizes, normalized="all"), config, dataset_size)
         prediction = (config.projection_dim, config.prediction_hidden_dim, config.projection_dim)
         self.predictor = mlp(*prediction, normalized="hidden")
-        capacity = rows_of(config.capacity, dataset_size)
-        warn_of_stale_copies(capacity, dataset_size)
+        capacity = queue_rows(config.capacity, dataset_size)
         self.bank = MemoryBank(capacity, config.projection_dim, fields={"id": torch.int64})
 
     def forward(self, batch: ViewBatch, *, step: int) -> MethodOutput:
@@ -113,7 +113,7 @@ class NNCLR(SelfSupervised):
             self._contrast(near_first, second_prediction, batch.ids)
             + self._contrast(near_second, first_prediction, batch.ids)
         ) / 2
-        collapsed = torch.tensor(float(len(first))).log()
+        collapsed = math.log(max(1, len(first)))
         logs = health_logs(first, second, self.bank, collapsed_loss=collapsed, step=step, winners=winners)
         self._remember(first, batch.ids, step=step, id=batch.ids)
         return MethodOutput(loss, logs)
@@ -122,7 +122,7 @@ class NNCLR(SelfSupervised):
         """The nearest row of another instance for each projection ``(b, projection_dim)``, and its slot."""
         found = self.bank.nearest(projections, k=1, exclude={"id": ids})
         rows = self.bank.gather(found.slots).embeddings[:, 0]
-        return torch.where(found.valid, rows.to(projections.dtype), projections.detach()), found.slots[:, 0]
+        return torch.where(found.valid, rows, projections.detach()), found.slots[:, 0]
 
     def _contrast(self, neighbors: Tensor, predictions: Tensor, ids: Tensor) -> Tensor:
         """Which prediction of the batch is that of this neighbour? The gradient reaches all of them."""

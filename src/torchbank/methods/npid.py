@@ -137,11 +137,12 @@ class NPID(SelfSupervised):
         config = self.config
         embeddings = self.student(batch.views[:1])[0]
         stored = self.bank.gather(batch.ids).embeddings
+        collapsed: float | Tensor
         if config.loss == "softmax":
             loss = losses.info_nce(
                 embeddings, stored, self.bank, temperature=config.temperature, exclude={"id": batch.ids}
             )
-            collapsed = torch.tensor(math.log(self.bank.capacity))
+            collapsed = math.log(self.bank.capacity)
         else:
             loss, collapsed = self._nce(embeddings, stored, step)
         if config.proximal_weight:

@@ -3,6 +3,7 @@
 [Chen, Kornblith, Norouzi and Hinton 2020](arXiv:2002.05709), algorithm 1.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -87,7 +88,7 @@ class SimCLR(SelfSupervised):
         views, ids = torch.cat([first, second]), batch.ids.repeat(2)
         # The positives of a view are the rows of its instance, its own row left out: NT-Xent.
         loss = losses.sup_con(views, None, labels=ids, temperature=self.config.temperature)
-        collapsed = torch.tensor(float(max(1, len(views) - 1))).log()
+        collapsed = math.log(max(1, len(views) - 1))
         logs = health_logs(first, second, collapsed_loss=collapsed, step=step)
         if self.drift is not None and self.training:
             self.drift.observe(first.detach(), batch.ids, step=step)

@@ -6,7 +6,7 @@ its section 3.3.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,11 @@ from torchbank.methods._health import memory_logs
 from torchbank.methods._output import MethodOutput
 from torchbank.methods._settings import check_numbers, known, rows_of
 
+Loss = Literal["contrastive", "triplet", "multi-similarity"]
+
+# The margins of the paper's settings; of multi-similarity it is the one of its mining.
+_MARGINS: dict[Loss, float] = {"contrastive": 0.5, "triplet": 0.1, "multi-similarity": 0.1}
+
 
 @dataclass(frozen=True)
 class XBMConfig:
@@ -34,8 +39,11 @@ class XBMConfig:
         memory_weight: Weight of the memory term beside the in-batch term.
         start_step: Steps of warm-up before the memory begins.
         prefill: Whether the memory begins full, with the warmed-up model's embeddings of random images.
-        margin: Similarity above which a pair of two labels is pushed apart.
-        batch_normalize: How the in-batch term is normalised; see `torchbank.losses.contrastive`.
+        loss: Which loss both terms are; all triplets for ``"triplet"``.
+        margin: Similarity above which a pair of two labels is pushed apart, how far a positive must be ahead in a
+            triplet, or the mining margin of multi-similarity. None is 0.5, 0.1 and 0.1.
+        batch_normalize: How the in-batch term of the contrastive loss is normalised; see
+            `torchbank.losses.contrastive`.
         memory_normalize: The same for the memory term. The paper sums over pairs; ``"active"`` is stable when
             training from scratch.
         max_age: Steps after which a row is left out of the loss; None (the paper) is never.
@@ -51,7 +59,8 @@ class XBMConfig:
     memory_weight: float = 1.0
     start_step: int = 1_000
     prefill: bool = True
-    margin: float = 0.5
+    loss: Loss = "contrastive"
+    margin: float | None = None
     batch_normalize: Normalize = "anchor"
     memory_normalize: Normalize = "anchor"
     max_age: int | None = None
@@ -61,10 +70,11 @@ class XBMConfig:
         check_numbers(self, above_zero=("dim", "capacity"), not_negative=("memory_weight", "start_step", "max_age"))
         for name in ("batch_normalize", "memory_normalize"):
             check_choice(name, getattr(self, name), *get_args(Normalize))
+        check_choice("loss", self.loss, *get_args(Loss))
 
 
 class XBM(nn.Module):
-    """Contrastive training with cross-batch memory.
+    """Training with cross-batch memory: a pair or triplet loss over the batch, and the same over the memory.
 
     Args:
         encoder: Images ``(b, c, h, w)`` to embeddings ``(b, dim)``, compared by cosine.
@@ -114,28 +124,40 @@ class XBM(nn.Module):
             step: Updates made so far; the memory begins once ``config.start_step`` are made.
 
         Returns:
-            The loss, and as logs each term with its positive pairs and active negatives an anchor, and how full
-            and how old the memory is.
+            The loss, and as logs each term, for the contrastive loss with its positive pairs and active negatives
+            an anchor, and how full and how old the memory is.
         """
         config = self.config
         embeddings = self.encoder(batch.images)
         warm = step >= config.start_step
-        # An image's own copies, in the batch or remembered, are no pairs.
-        compared = {"labels": batch.labels, "ids": batch.ids, "margin": config.margin}
-        pairs = losses.contrastive_pairs(embeddings, None, **compared)
-        loss = pairs.loss(config.batch_normalize)
-        logs = _pair_logs("batch", pairs, loss, rows=len(batch.ids))
+        loss, logs = self._term(embeddings, batch, None, rows=len(batch.ids), step=step)
         if self.bank is not None and warm:
             # The batch is remembered before the memory is read, as in the paper.
             self.bank.push(embeddings, label=batch.labels, id=batch.ids, step=step)
-            pairs = losses.contrastive_pairs(embeddings, self.bank, **compared, max_age=config.max_age, step=step)
-            memory_loss = pairs.loss(config.memory_normalize)
-            loss = loss + config.memory_weight * memory_loss
             logs |= memory_logs(self.bank, step)
-            logs |= _pair_logs("memory", pairs, memory_loss, rows=logs["memory_rows"])
+            memory_loss, more = self._term(embeddings, batch, self.bank, rows=logs["memory_rows"], step=step)
+            loss, logs = loss + config.memory_weight * memory_loss, logs | more
         if self.drift is not None and warm:
             self.drift.observe(embeddings, batch.ids, step=step)
         return MethodOutput(loss, logs)
+
+    def _term(
+        self, embeddings: Tensor, batch: Batch, bank: MemoryBank | None, *, rows: int | Tensor, step: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss over the batch itself or over the memory, and what to log of it."""
+        config, term = self.config, "batch" if bank is None else "memory"
+        margin = _MARGINS[config.loss] if config.margin is None else config.margin
+        # An image's own copies, in the batch or remembered, are no pairs.
+        compared: dict[str, Any] = {"labels": batch.labels, "ids": batch.ids, "max_age": config.max_age, "step": step}
+        if config.loss == "triplet":
+            loss = losses.triplet(embeddings, bank, margin=margin, **compared)
+        elif config.loss == "multi-similarity":
+            loss = losses.multi_similarity(embeddings, bank, epsilon=margin, **compared)
+        else:
+            pairs = losses.contrastive_pairs(embeddings, bank, margin=margin, **compared)
+            loss = pairs.loss(config.batch_normalize if bank is None else config.memory_normalize)
+            return loss, _pair_logs(term, pairs, loss, rows=rows)
+        return loss, {f"{term}_loss": loss.detach()}
 
     def wants_prefill(self, step: int) -> bool:
         """Whether `prefill` is due before this step: once, when the warm-up is over."""

@@ -1,7 +1,8 @@
 """The three reads of a bank as pure functions of tensors.
 
 `attend` (log-sum-exp and readout), `nearest` (the k best rows) and `pair_sum` (a function summed over pairs):
-each passes over the rows once, keeps O(batch) state and never builds the (batch x rows) matrix. `MappedRows` are rows
+each passes over the rows once, keeps O(batch) state and never builds the (batch x rows) matrix. `triplet_sum` is
+`pair_sum` for triplets, and also keeps the scores of the rows of each query's label. `MappedRows` are rows
 in a mapped file; `take`, `scatter`, `copy_rows`, `passing` and `release` reach rows wherever they lie.
 """
 
@@ -14,6 +15,7 @@ from torchbank.reads._pair_sum import SCORE, pair_sum
 from torchbank.reads._results import Neighbors, PairSum, Readout
 from torchbank.reads._selection import Clause, Match, Selection
 from torchbank.reads._staging import copy_rows, passing, release, scatter, take
+from torchbank.reads._triplet_sum import Mining, triplet_sum
 
 __all__ = [
     "SCORE",
@@ -21,6 +23,7 @@ __all__ = [
     "Impl",
     "MappedRows",
     "Match",
+    "Mining",
     "Neighbors",
     "PairFunction",
     "PairSum",
@@ -36,4 +39,5 @@ __all__ = [
     "release",
     "scatter",
     "take",
+    "triplet_sum",
 ]

@@ -12,7 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torchbank.errors import check_choice
-from torchbank.reads import _fused_attention
+from torchbank.reads import _flash_attention, _fused_attention
+from torchbank.reads._bf16_products import bf16_products
+from torchbank.reads._cuda_forms import attend_form
 from torchbank.reads._doors import Impl, Precision, as_scale, check_tensors, without_autocast
 from torchbank.reads._first_order import first_order_only, no_gradients
 from torchbank.reads._reference import attend_reference, compute_dtype
@@ -41,10 +43,11 @@ def attend(
         rows: ``(rows, dim)`` float32, bfloat16 or float16 (float64 too), on the queries' device.
         scale: Inverse temperature: a number or a 0-d tensor, which then learns.
         selection: Which rows a query sees; None is all of them.
-        precision: For rows of 16 bits: ``"exact"`` multiplies in float32, ``"fast"`` may round queries and
-            readout to the rows' dtype.
+        precision: For rows of 16 bits: ``"exact"`` multiplies in float32, ``"fast"`` may round queries, scores,
+            weights and readout to the rows' dtype.
         impl: ``"reference"`` builds the logits and is differentiable in the rows too and twice; ``"blocked"``
-            streams; ``"auto"`` streams by whichever form is fastest.
+            streams; ``"triton"`` is one kernel on a GPU, which streams as ``"blocked"`` does where it cannot serve
+            (float64 queries, rows wider than 256 or on the host); ``"auto"`` streams by whichever form is fastest.
 
     Returns:
         `Readout` of ``lse`` (batch,) and ``readout`` (batch, dim), in the compute dtype.
@@ -52,7 +55,8 @@ def attend(
     Raises:
         BankValueError: Shapes or devices do not fit, or a word is unknown.
         BankTypeError: A tensor is not floating.
-        BankStateError: On differentiating twice, unless ``impl="reference"``.
+        BankStateError: On differentiating twice, unless ``impl="reference"``; ``impl="triton"`` without a GPU or
+            without Triton.
 
     Example:
         >>> import torch
@@ -93,11 +97,20 @@ def _attend(
     *flat: Any,
 ) -> tuple[Tensor, Tensor]:
     with without_autocast(queries):
-        rows, selection = real_rows(rows, FlatSelection(*flat).selection())
+        selection = FlatSelection(*flat).selection()
         queries = queries.to(compute_dtype(queries))
-        if impl == "auto" and _fused_attention.fits(queries, rows, selection, fast=fast):
+        form = attend_form(impl, queries, rows, selection, fast=fast)
+        if form == "triton":
+            from torchbank.reads import _triton_attend
+
+            return _triton_attend.attend(queries, rows, scale, selection, fast=fast)
+        if form == "flash":
+            return _flash_attention.attend(queries, rows, scale)
+        rows, selection = real_rows(rows, selection)
+        products = bf16_products(queries, rows) if fast else None
+        if impl == "auto" and products is None and _fused_attention.fits(queries, rows, selection, fast=fast):
             return _fused_attention.attend(queries, rows, scale)
-        return attend_blocked(queries, rows, scale, selection)
+        return attend_blocked(queries, rows, scale, selection, products)
 
 
 def attend_blocked(
@@ -105,12 +118,16 @@ def attend_blocked(
     rows: Float[Tensor, "rows dim"],
     scale: Float[Tensor, ""],
     selection: Selection,
+    products: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The running log-sum-exp and readout, rescaled whenever a block raises the maximum."""
+    """The running log-sum-exp and readout, rescaled whenever a block raises the maximum.
+
+    ``products`` is the dtype of the matrix products; None is that of the queries.
+    """
     highest = queries.new_full((queries.shape[0], 1), -torch.inf)
     total = torch.zeros_like(highest)
     readout = torch.zeros_like(queries)
-    for block in stream(queries * scale.to(queries.dtype), rows, selection):
+    for block in stream(queries * scale.to(queries.dtype), rows, selection, products=products):
         logits = block.scores
         if block.bias is not None:
             logits += block.bias
@@ -121,7 +138,11 @@ def attend_blocked(
         weights = logits.sub_(shift).exp_()
         shrink = (highest - shift).exp_()
         total.mul_(shrink).add_(weights.sum(dim=1, keepdim=True))
-        readout.mul_(shrink).addmm_(weights, block.rows)
+        readout.mul_(shrink)
+        if products is None:
+            readout.addmm_(weights, block.rows)
+        else:
+            readout += weights.to(products) @ block.rows
         highest = new_highest
     lse = (total.log() + highest).squeeze(1)
     return lse, readout / total.masked_fill(total == 0, 1.0)

@@ -8,7 +8,7 @@ from torch import Tensor
 from torchbank.errors import BankTypeError, BankValueError
 from torchbank.reads._selection import Selection
 
-Impl = Literal["auto", "reference", "blocked"]
+Impl = Literal["auto", "reference", "blocked", "triton"]
 Precision = Literal["exact", "fast"]
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from torchbank.errors import BankStateError
+from torchbank.reads._reference import compute_dtype
 
 
 class _FirstOrderOnly(torch.autograd.Function):
@@ -41,3 +42,29 @@ def no_gradients(arguments: tuple) -> list[list[None] | None]:
 
 def _is_tensor_list(argument: Any) -> bool:
     return isinstance(argument, list) and all(isinstance(part, Tensor) for part in argument)
+
+
+def sum_with_gradient(name: str) -> None:
+    """Give the operator of that name its shapes and its backward pass.
+
+    It takes queries (batch, dim) first and returns value (batch,), count (batch,) and the gradient of the value by
+    the queries (batch, dim).
+    """
+    torch.library.register_fake(name, _shapes)
+    torch.library.register_autograd(name, _backward, setup_context=_save)
+
+
+def _shapes(queries: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor]:
+    value = queries.new_empty(queries.shape[0], dtype=compute_dtype(queries))
+    return value, torch.empty_like(value), queries.new_empty(queries.shape, dtype=value.dtype)
+
+
+def _save(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor, Tensor]) -> None:
+    ctx.save_for_backward(inputs[0], output[2])
+    ctx.gradients = no_gradients(inputs)
+
+
+def _backward(ctx: Any, grad_value: Tensor, *_: Tensor) -> tuple:
+    queries, gradient = ctx.saved_tensors
+    grad = (grad_value[:, None] * gradient).to(queries.dtype)
+    return first_order_only(grad, queries), *ctx.gradients[1:]

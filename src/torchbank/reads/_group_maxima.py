@@ -4,26 +4,29 @@ The k best rows of a query lie in the k groups with the best maxima: a row outsi
 maximum of each. So a block's scores are reduced to the maximum of each group while they are in the cache, and the
 best groups so far are kept, O(batch). Only the groups that win in the end are scored again.
 
+Where scores come with an error, `best_groups` keeps upper bounds of the maxima instead (see `_bf16_candidates`).
+
 Axes: batch (queries), groups, members (rows of a group), width (groups kept for a query).
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import pad
 
-from torchbank.reads._selection import Clause, Selection
-from torchbank.reads._staging import gather, take
-from torchbank.reads._stream import block_rows, stream
+from torchbank.reads._score_again import score_again
+from torchbank.reads._selection import Selection
+from torchbank.reads._staging import take
+from torchbank.reads._stream import Block, block_rows, stream
 
 # Up to this many neighbours, groups are large and few maxima wait to be ranked: 4 MB of them in float32, which are
 # the groups of 131,072 rows at batch 256. Beyond, more is ranked at a time: ranking costs more than reading.
 _FEW_NEIGHBORS = 16
-_MAXIMA_FOR_FEW, _MAXIMA = 1 << 20, 1 << 22
+_MAXIMA_FOR_FEW, _MAXIMA = 1 << 20, 1 << 21
 # A bank of fewer groups than this many times those that would be read again is ranked whole, if neither its scores
 # nor its rows in float32 take more than 16 MB.
 _WHOLE_GROUPS = 64
@@ -31,10 +34,13 @@ _WHOLE = 1 << 22
 # The maximum over a middle axis is fast where the last one holds a multiple of this many values; a wide batch has
 # few beyond the last multiple.
 _VECTOR, _WIDE_BATCH = 32, 256
-# Values gathered at a time when groups are scored again (8 MB in float32).
-_GATHERED = 1 << 21
+# Products of 16 bits are so quick that blocks of more rows pay: fewer, longer passes, though through the third cache.
+_LARGE = 2
 # Inner products rank Euclidean neighbours up to rounding, so that many more groups are scored again.
 _EUCLIDEAN_MARGIN = 8
+
+Slack = Callable[[Block], Float[Tensor, " batch"]]
+"""How far the scores of a block may lie below the true ones, for each query."""
 
 
 class BestGroups(NamedTuple):
@@ -57,16 +63,24 @@ def nearest_blocked(
         scores = queries.new_full((queries.shape[0], k), -torch.inf)
         return scores, torch.full(scores.shape, -1, dtype=torch.int64, device=scores.device)
     width = k + _EUCLIDEAN_MARGIN * (metric == "euclidean")
-    best = _best_groups(queries, rows, selection, width, metric)
-    scores = _score_again(queries, rows, selection, metric, best.members).flatten(1)
+    best = best_groups(queries, rows, selection, width, group=group_rows(width), metric=metric)
+    query = torch.arange(len(queries), device=queries.device).repeat_interleave(width)
+    scores = score_again(queries, rows, selection, query, best.members.flatten(0, 1), metric=metric)
+    return best_rows(scores.view(len(queries), -1), best.members, k)
+
+
+def best_rows(
+    scores: Float[Tensor, "batch candidates"], members: Int64[Tensor, "batch width members"], k: int
+) -> tuple[Tensor, Tensor]:
+    """Scores (batch, k) and slots (batch, k) of the best members of some groups."""
     chosen = scores.topk(k, dim=1)
-    slots = best.members.flatten(1).gather(1, chosen.indices)
+    slots = members.flatten(1).gather(1, chosen.indices)
     return chosen.values, slots.masked_fill(chosen.values == -torch.inf, -1)
 
 
 def few(queries: Tensor, rows: Tensor, k: int, metric: str) -> bool:
     """Whether ranking all scores at once is cheaper than reading the best groups again, and takes little memory."""
-    worthwhile = len(rows) <= _WHOLE_GROUPS * k * _group_rows(k)
+    worthwhile = len(rows) <= _WHOLE_GROUPS * k * group_rows(k)
     return metric == "dot" and worthwhile and max(len(queries), rows.shape[1]) * len(rows) <= _WHOLE
 
 
@@ -87,13 +101,24 @@ def nearest_of_few(
     return pad(scores, missing, value=-torch.inf), slots
 
 
-def _best_groups(queries: Tensor, rows: Tensor, selection: Selection, width: int, metric: str) -> BestGroups:
-    """One pass over the bank: the ``width`` groups with the best maxima."""
-    group = _group_rows(width)
+def best_groups(
+    queries: Tensor,
+    rows: Tensor,
+    selection: Selection,
+    width: int,
+    *,
+    group: int,
+    metric: str = "dot",
+    slack: Slack | None = None,
+) -> BestGroups:
+    """One pass over the bank: the ``width`` groups of ``group`` rows with the best maxima.
+
+    With ``slack`` the products are bfloat16, and the maxima upper bounds but for the rounding of a product.
+    """
     maxima = queries.new_full((len(queries), width), -torch.inf)
     members = torch.full((len(queries), width, group), -1, dtype=torch.int64, device=queries.device)
     kept = _MAXIMA_FOR_FEW if width <= _FEW_NEIGHBORS else _MAXIMA
-    for here in _super_blocks(queries, rows, selection, group, kept, metric):
+    for here in _super_blocks(queries, rows, selection, group, kept, metric, slack):
         found = here.maxima.T.contiguous().topk(min(width, len(here.maxima)), dim=1)
         merged = torch.cat([maxima, found.values], dim=1).topk(width, dim=1)
         maxima = merged.values
@@ -142,19 +167,20 @@ class _SuperBlock(NamedTuple):
 
 
 def _super_blocks(
-    queries: Tensor, rows: Tensor, selection: Selection, group: int, kept: int, metric: str
+    queries: Tensor, rows: Tensor, selection: Selection, group: int, kept: int, metric: str, slack: Slack | None
 ) -> Iterator[_SuperBlock]:
     """Yield the group maxima of one run of the bank after another, ``kept`` of them at most."""
     batch = len(queries)
     apart = _rows_apart(batch)
-    size = _block_size(queries, rows, group * apart)
+    products = None if slack is None else torch.bfloat16
+    size = _block_size(queries, rows, group * apart, large=products is not None)
     groups = size // group
     blocks = min(max(1, kept // (batch * groups)), -(-rows.shape[0] // size))
     maxima = queries.new_empty(blocks, groups, batch)
-    center = _center(rows, queries) if metric == "euclidean" else None
+    center = center_of(rows, queries) if metric == "euclidean" else None
     read: list[slice | Tensor] = []
     # Scores of one row lie together, so the maximum over the rows of a group runs over whole vectors of queries.
-    for block in stream(queries, rows, selection, size=size, center=center, contiguous="row"):
+    for block in stream(queries, rows, selection, size=size, center=center, contiguous="row", products=products):
         scores = block.scores
         if block.bias is not None:
             scores += block.bias
@@ -164,6 +190,8 @@ def _super_blocks(
             by_row = pad(by_row, (0, 0, 0, size - len(by_row)), value=-torch.inf)
         runs = by_row.view(groups // apart, group, apart * batch)
         torch.amax(runs, dim=1, out=maxima[len(read)].view(groups // apart, apart * batch))
+        if slack is not None:
+            maxima[len(read)] += slack(block)
         read.append(block.slots)
         if len(read) == blocks:
             yield _SuperBlock(maxima.flatten(0, 1), read, size, group, apart)
@@ -172,7 +200,7 @@ def _super_blocks(
         yield _SuperBlock(maxima[: len(read)].flatten(0, 1), read, size, group, apart)
 
 
-def _group_rows(width: int) -> int:
+def group_rows(width: int) -> int:
     """Rows in a group: large groups rank fast, small ones leave less to score again."""
     return 32 if width <= _FEW_NEIGHBORS else 16
 
@@ -182,71 +210,14 @@ def _rows_apart(batch: int) -> int:
     return _VECTOR // math.gcd(batch, _VECTOR) if batch < _WIDE_BATCH else 1
 
 
-def _block_size(queries: Tensor, rows: Tensor, whole: int) -> int:
+def _block_size(queries: Tensor, rows: Tensor, whole: int, *, large: bool) -> int:
     """Rows in a block, a multiple of ``whole``, and no more than there are."""
-    return max(1, min(block_rows(len(queries)) // whole, -(-len(rows) // whole))) * whole
+    size = block_rows(queries) * (_LARGE if large else 1)
+    return max(1, min(size // whole, -(-len(rows) // whole))) * whole
 
 
-def _center(rows: Tensor, queries: Tensor) -> Float[Tensor, "1 dim"]:
+def center_of(rows: Tensor, queries: Tensor) -> Float[Tensor, "1 dim"]:
     """A point amid the rows: distances do not change by it, and rounding no longer grows with the offset."""
     step = max(1, rows.shape[0] // 4096)
     some = take(rows, torch.arange(0, rows.shape[0], step, device=rows.device), queries.device)
     return some.to(queries.dtype).mean(dim=0, keepdim=True)
-
-
-def _score_again(
-    queries: Float[Tensor, "batch dim"],
-    rows: Float[Tensor, "rows dim"],
-    selection: Selection,
-    metric: str,
-    members: Int64[Tensor, "batch width members"],
-) -> Float[Tensor, "batch width members"]:
-    """Score each member of the groups a query kept."""
-    size, dim = members.shape[2], rows.shape[1]
-    query = torch.arange(len(queries), device=queries.device).repeat_interleave(members.shape[1])
-    scores = queries.new_empty(len(query), size)
-    chunk = max(1, min(_GATHERED // (size * dim), len(query)))
-    gathered = rows.new_empty(chunk * size, dim)
-    for start in range(0, len(query), chunk):
-        run = slice(start, start + chunk)
-        found = members.flatten(0, 1)[run]
-        there = found.clamp_min(0)
-        block = gathered[: there.numel()]
-        gather(rows, there.flatten(), out=block)
-        block = block.view(*there.shape, dim).to(queries.device, queries.dtype)
-        exact = _exact_scores(queries[query[run]], block, metric)
-        if selection.bias is not None:
-            exact += selection.bias[there].to(exact.dtype)
-        gone = _left_out(selection, query[run], there) | (found < 0)
-        scores[run] = exact.masked_fill_(gone, -torch.inf)
-    return scores.view(members.shape)
-
-
-def _exact_scores(
-    queries: Float[Tensor, "pairs dim"], rows: Float[Tensor, "pairs members dim"], metric: str
-) -> Float[Tensor, "pairs members"]:
-    if metric == "euclidean":
-        return -(rows - queries[:, None, :]).square().sum(dim=2)
-    return torch.bmm(rows, queries[:, :, None]).squeeze(2)
-
-
-def _left_out(
-    selection: Selection, query: Int64[Tensor, " pairs"], slots: Int64[Tensor, "pairs members"]
-) -> Bool[Tensor, "pairs members"]:
-    """Where the selection leaves a slot out for its query."""
-    gone = torch.zeros_like(slots, dtype=torch.bool)
-    for clause in selection.exclude:
-        gone |= _holds(clause, query, slots)
-    if selection.include:
-        kept = torch.zeros_like(gone)
-        for clause in selection.include:
-            kept |= _holds(clause, query, slots)
-        gone |= ~kept
-    return gone
-
-
-def _holds(clause: Clause, query: Tensor, slots: Tensor) -> Bool[Tensor, "pairs members"]:
-    held = torch.ones_like(slots, dtype=torch.bool)
-    for query_values, row_values in clause:
-        held &= query_values[query][:, None] == take(row_values, slots, query.device)
-    return held

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from torchbank.errors import BankValueError, check_choice
+from torchbank.reads import _bf16_candidates
+from torchbank.reads._cuda_forms import nearest_form
 from torchbank.reads._doors import Impl, check_tensors, without_autocast
 from torchbank.reads._group_maxima import few, nearest_blocked, nearest_of_few
 from torchbank.reads._reference import compute_dtype, nearest_reference
@@ -34,8 +36,9 @@ def nearest(
             larger is nearer in both. Distances come from differences, not from inner products, so a large
             common offset does no harm.
         selection: Which rows a query sees; its bias is added to the score.
-        impl: ``"reference"`` builds the scores; ``"blocked"`` streams; ``"auto"`` is the fastest: it ranks
-            all scores of a small bank at once, and streams a large one.
+        impl: ``"reference"`` builds the scores; ``"blocked"`` streams; ``"triton"`` is two kernels on a GPU, which
+            stream as ``"blocked"`` does where they cannot serve (float64 queries, rows on the host); ``"auto"`` is
+            the fastest: it ranks all scores of a small bank at once, and streams a large one.
 
     Returns:
         `Neighbors` of ``scores``, ``slots`` (row indices) and ``valid``, each (batch, k). No gradient.
@@ -43,6 +46,7 @@ def nearest(
     Raises:
         BankValueError: Shapes, devices or ``k`` do not fit, or a word is unknown.
         BankTypeError: A tensor is not floating.
+        BankStateError: ``impl="triton"`` without a GPU or without Triton.
 
     Example:
         >>> import torch
@@ -86,10 +90,18 @@ def _nearest(
     *flat: Any,
 ) -> tuple[Tensor, Tensor]:
     with without_autocast(queries):
-        rows, selection = real_rows(rows, FlatSelection(*flat).selection())
+        selection = FlatSelection(*flat).selection()
         queries = queries.to(compute_dtype(queries))
+        rank_whole = impl == "auto" and few(queries, rows, k, metric)
+        if not rank_whole and nearest_form(impl, queries, rows, selection) == "triton":
+            from torchbank.reads import _triton_nearest
+
+            return _triton_nearest.nearest(queries, rows, k, metric, selection)
+        rows, selection = real_rows(rows, selection)
         if impl == "auto" and few(queries, rows, k, metric):
             return nearest_of_few(queries, rows, k, selection)
+        if impl == "auto" and _bf16_candidates.fits(queries, rows, k, metric):
+            return _bf16_candidates.nearest_by_candidates(queries, rows, k, selection)
         return nearest_blocked(queries, rows, k, metric, selection)
 
 

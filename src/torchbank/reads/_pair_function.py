@@ -3,10 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Literal, get_args
 
 from torch import Tensor
 
-from torchbank.errors import BankValueError
+from torchbank.errors import BankValueError, check_choice
+
+ClosedForm = Literal["score", "distance", "excess"]
+"""Functions that the GPU kernel knows: s, 1 - s, and max(s - margin, 0) with the margin as the one parameter."""
 
 # Custom operators take tensors and plain values only, so a read names its function and looks it up here.
 _BY_NAME: dict[str, "PairFunction"] = {}
@@ -25,9 +29,12 @@ class PairFunction:
             query, which arrive as ``(batch, 1)`` and are constants to autograd.
         zero_up_to: ``zero_up_to(*parameters)`` returns the score, or scores (batch, 1), up to which both are 0,
             as under a margin: rows without a higher score are then not looked at again.
+        closed_form: ``"score"`` says that f is s, ``"distance"`` that it is 1 - s, ``"excess"`` that it is
+            max(s - margin, 0) with the margin as its one parameter: a kernel then sums it on a GPU in one pass.
+            It must agree with ``value`` and ``derivative``.
 
     Raises:
-        BankValueError: Another function has taken the name.
+        BankValueError: Another function has taken the name, or the closed form is unknown.
 
     Example:
         A squared hinge on negatives, and its mean over them:
@@ -50,8 +57,11 @@ class PairFunction:
     derivative: Callable[..., Tensor]
     parameters: tuple[float | Tensor, ...] = ()
     zero_up_to: Callable[..., float | Tensor] | None = None
+    closed_form: ClosedForm | None = None
 
     def __post_init__(self) -> None:
+        if self.closed_form is not None:
+            check_choice("closed_form", self.closed_form, *get_args(ClosedForm))
         known = _BY_NAME.get(self.name)
         if known is not None and known.value is self.value and known.derivative is self.derivative:
             # Other parameters only. The register stays as it is, or torch.compile would see it change and recompile.

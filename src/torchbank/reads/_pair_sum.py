@@ -10,8 +10,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from torchbank.errors import BankValueError, check_choice
+from torchbank.reads._cuda_forms import pair_sum_form
 from torchbank.reads._doors import Impl, check_tensors, without_autocast
-from torchbank.reads._first_order import first_order_only, no_gradients
+from torchbank.reads._first_order import sum_with_gradient
 from torchbank.reads._pair_function import PairFunction, by_name
 from torchbank.reads._reference import compute_dtype, pair_sum_reference
 from torchbank.reads._results import PairSum
@@ -43,7 +44,9 @@ def pair_sum(
         labels: Query labels (batch,) and row labels (rows,), which give ``same``; None makes it False.
         selection: Which rows a query sees; None is all of them.
         impl: ``"reference"`` builds the scores and is differentiable in the rows too and twice;
-            ``"blocked"`` streams; ``"auto"`` is the fastest.
+            ``"blocked"`` streams; ``"triton"`` is one kernel on a GPU, which streams as ``"blocked"`` does where it
+            cannot serve (a function without a closed form, float64 queries, rows wider than 256 or on the host);
+            ``"auto"`` is the fastest.
 
     Returns:
         `PairSum` of ``value`` (batch,) and ``count`` (batch,) of the active pairs.
@@ -51,7 +54,8 @@ def pair_sum(
     Raises:
         BankValueError: Shapes or devices do not fit, or a word is unknown.
         BankTypeError: A tensor is not floating.
-        BankStateError: On differentiating twice, unless ``impl="reference"``.
+        BankStateError: On differentiating twice, unless ``impl="reference"``; ``impl="triton"`` without a GPU or
+            without Triton.
 
     Example:
         >>> import torch
@@ -79,14 +83,14 @@ def pair_sum(
     else:
         query_labels, row_labels = (None, None) if labels is None else labels
         value, count, _ = torch.ops.torchbank.pair_sum(
-            queries, rows, f.name, f.numbers, f.per_query, query_labels, row_labels, *selection.flat().arguments()
+            queries, rows, f.name, impl, f.numbers, f.per_query, query_labels, row_labels, *selection.flat().arguments()
         )
     return PairSum(value, count.detach())
 
 
 torch.library.define(
     "torchbank::pair_sum",
-    "(Tensor queries, Tensor rows, str name, float[] numbers, Tensor[] per_query, "
+    "(Tensor queries, Tensor rows, str name, str impl, float[] numbers, Tensor[] per_query, "
     "Tensor? query_labels, Tensor? row_labels, "
     f"{SCHEMA}) -> (Tensor value, Tensor count, Tensor gradient)",
 )
@@ -97,6 +101,7 @@ def _pair_sum(
     queries: Tensor,
     rows: Tensor,
     name: str,
+    impl: str,
     numbers: list[float],
     per_query: list[Tensor],
     query_labels: Tensor | None,
@@ -105,9 +110,15 @@ def _pair_sum(
 ) -> tuple[Tensor, Tensor, Tensor]:
     labels = None if query_labels is None or row_labels is None else (query_labels, row_labels)
     with without_autocast(queries):
-        rows, selection = real_rows(rows, FlatSelection(*flat).selection())
+        selection = FlatSelection(*flat).selection()
+        queries = queries.to(compute_dtype(queries))
         f = by_name(name).with_parameters(*numbers, *per_query)
-        return pair_sum_blocked(queries.to(compute_dtype(queries)), rows, f, labels, selection)
+        if pair_sum_form(impl, queries, rows, selection, f) == "triton":
+            from torchbank.reads import _triton_pair_sum
+
+            return _triton_pair_sum.pair_sum(queries, rows, f, selection)
+        rows, selection = real_rows(rows, selection)
+        return pair_sum_blocked(queries, rows, f, labels, selection)
 
 
 def pair_sum_blocked(
@@ -188,33 +199,12 @@ def _same(block: Block, labels: Match | None) -> Tensor:
     return labels[0][:, None] == block.values_of(labels[1])[None, :]
 
 
-@torch.library.register_fake("torchbank::pair_sum")
-def _(queries: Tensor, rows: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ARG001
-    dtype = compute_dtype(queries)
-    batch = queries.shape[0]
-    return (
-        queries.new_empty(batch, dtype=dtype),
-        queries.new_empty(batch, dtype=dtype),
-        queries.new_empty(queries.shape, dtype=dtype),
-    )
-
-
-def _save(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor, Tensor]) -> None:
-    ctx.save_for_backward(inputs[0], output[2])
-    ctx.gradients = no_gradients(inputs)
-
-
-def _backward(ctx: Any, grad_value: Tensor, *_: Tensor) -> tuple:
-    queries, gradient = ctx.saved_tensors
-    grad = (grad_value[:, None] * gradient).to(queries.dtype)
-    return first_order_only(grad, queries), *ctx.gradients[1:]
-
-
-torch.library.register_autograd("torchbank::pair_sum", _backward, setup_context=_save)
+sum_with_gradient("torchbank::pair_sum")
 
 SCORE = PairFunction(
     "score",
     value=lambda scores, same: scores,  # noqa: ARG005
     derivative=lambda scores, same: torch.ones_like(scores),  # noqa: ARG005
+    closed_form="score",
 )
 """f(s) = s: with ``include={"label": ...}``, ``value / count`` is the mean similarity to the positives."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from torchbank.errors import BankValueError
@@ -60,6 +60,14 @@ class Selection:
         if self.bias is not None and self.bias.shape != (rows,):
             msg = f"bias has shape {tuple(self.bias.shape)}; expected one value a row, ({rows},)"
             raise BankValueError(msg)
+
+    def of(self, queries: Int64[Tensor, " picked"]) -> "Selection":
+        """The same for some of the queries only."""
+        exclude, include = (
+            tuple(tuple((values[queries], rows) for values, rows in clause) for clause in clauses)
+            for clauses in (self.exclude, self.include)
+        )
+        return replace(self, exclude=exclude, include=include)
 
     def flat(self) -> "FlatSelection":
         """The same selection as flat lists, which an operator schema can hold."""

@@ -17,6 +17,9 @@ from torchbank.reads._staging import Step, staged, take
 
 # A block of scores of this many values fits the second-level cache of two cores beside its rows.
 _SCORES_A_BLOCK = 1 << 19
+# On a GPU a block takes a dozen launches of some microseconds each, whatever its size: up to 64 MB of scores, and of
+# rows, in float32.
+_SCORES_A_BLOCK_ON_GPU = 1 << 24
 # A product with one query is cut into runs of this many rows, so that all cores read.
 _ROWS_A_RUN = 1024
 # Below this share of a block's columns it is cheaper to gather the columns than to mask all of them.
@@ -28,7 +31,7 @@ class Block:
     """Some rows of the bank and their scores.
 
     Attributes:
-        rows: ``(columns, dim)`` in the compute dtype.
+        rows: ``(columns, dim)`` in the dtype of the products.
         scores: ``(batch, columns)``, the buffer: the reads work on it in place.
         slots: Where each column stands in the bank: its first row, or an index where rows were picked.
     """
@@ -63,9 +66,11 @@ class Block:
         return take(row_values, self.slots, self.scores.device)
 
 
-def block_rows(batch: int) -> int:
-    """How many rows a block holds for a batch."""
-    return max(256, min(32_768, _SCORES_A_BLOCK // max(1, batch)))
+def block_rows(queries: Tensor) -> int:
+    """How many rows a block holds for a batch of queries."""
+    if queries.device.type == "cuda":
+        return max(256, min(65_536, _SCORES_A_BLOCK_ON_GPU // max(1, *queries.shape)))
+    return max(256, min(32_768, _SCORES_A_BLOCK // max(1, len(queries))))
 
 
 def stream(
@@ -76,17 +81,23 @@ def stream(
     size: int | None = None,
     center: Float[Tensor, "1 dim"] | None = None,
     contiguous: Literal["query", "row"] = "query",
+    products: torch.dtype | None = None,
 ) -> Iterator[Block]:
     """Yield the bank block by block with the scores ``queries @ block.T``.
 
     ``queries`` come in the compute dtype; rows of another dtype are converted a block at a time. With
     ``include`` on the CPU only the rows that agree with at least one query are read at all. With ``center`` the
     scores rank by Euclidean distance instead: ``2 (q - c) . (r - c) - ||r - c||^2``. ``contiguous`` says whether
-    the scores of a query or those of a row lie side by side in memory.
+    the scores of a query or those of a row lie side by side in memory. ``products`` is the dtype of the products, by
+    default that of the queries, which the scores come in.
     """
-    size = block_rows(queries.shape[0]) if size is None else size
+    size = block_rows(queries) if size is None else size
     size = max(1, min(size, rows.shape[0]))
     buffer = queries.new_empty(queries.shape[0] * size)
+    rounded = None
+    if products is not None:
+        queries = queries.to(products)
+        rounded = queries.new_empty(buffer.shape)
     converted = None
     if rows.dtype != queries.dtype or center is not None:
         converted = queries.new_empty(size, rows.shape[1])
@@ -95,16 +106,24 @@ def stream(
     for slots, block in staged(rows, _steps(rows.shape[0], size, selection), size, queries.device):
         if converted is not None:
             block = converted[: block.shape[0]].copy_(block)
-        flat = buffer[: len(queries) * len(block)]
-        by_query = contiguous == "query"
-        scores = flat.view(len(queries), len(block)) if by_query else flat.view(len(block), len(queries)).T
-        if center is None:
-            _multiply(queries, block, scores)
-        else:
+        scores = _table(buffer, len(queries), len(block), contiguous)
+        if center is not None:
             block -= center
             torch.addmm(block.square().sum(dim=1), queries, block.T, beta=-1, alpha=2, out=scores)
-        bias = None if selection.bias is None else selection.bias[slots].to(queries.dtype)
+        elif rounded is None:
+            _multiply(queries, block, scores)
+        else:
+            low = _table(rounded, len(queries), len(block), contiguous)
+            torch.mm(queries, block.T, out=low)
+            scores.copy_(low)
+        bias = None if selection.bias is None else selection.bias[slots].to(buffer.dtype)
         yield Block(block, scores, slots, selection, bias)
+
+
+def _table(buffer: Tensor, batch: int, columns: int, contiguous: str) -> Float[Tensor, "batch columns"]:
+    """The head of a flat buffer as scores, those of a query or of a row side by side."""
+    flat = buffer[: batch * columns]
+    return flat.view(batch, columns) if contiguous == "query" else flat.view(columns, batch).T
 
 
 def _steps(rows: int, size: int, selection: Selection) -> Iterator[Step]:

@@ -88,7 +88,9 @@ def plot_scores(metrics: Metrics, path: str | Path, *, memory_start: int | None 
                 fontweight="bold",
                 annotation_clip=False,
             )
-        axes.set(xlabel="training step", ylabel=_scale(metrics, what), xlim=(0, None), ylim=(0, None))
+        axes.set(xlabel="training step", ylabel=_scale(metrics, what), xlim=(0, None))
+        # Scores that hardly change would touch the upper edge.
+        axes.set_ylim(0, 1.02 * axes.get_ylim()[1])
         mark_step(axes, memory_start, "memory starts")
         axes.set_title(f"{what.capitalize()}: {', '.join(finals)}")
         thousands(axes.xaxis)

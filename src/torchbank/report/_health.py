@@ -105,11 +105,11 @@ def plot_health(
     columns = min(3, len(draw))
     rows = -(-len(draw) // columns)
     with picture(Path(path), width=4.6 * columns + 0.4, height=3.5 * rows + 0.6) as figure:
-        panels = figure.subplots(rows, columns, squeeze=False).flat
+        panels = figure.subplots(rows, columns, squeeze=False).flatten()
         for axes, panel in zip(panels, draw, strict=False):
             panel(axes)
             thousands(axes.xaxis)
-        for axes in list(panels)[len(draw) :]:
+        for axes in panels[len(draw) :]:
             axes.axis("off")
         figure.suptitle(_verdict(metrics), fontsize=16, fontweight="bold", x=0.01, ha="left")
 
