@@ -27,7 +27,7 @@ LIGHTEST = -0.25
 """The lightest tail that is fitted."""
 
 BETTER_THAN_CHANCE = 10.0
-"""A match must find a known object so many times as often as it takes a new one for a known one."""
+"""The odds that a known object is found must be so many times those that a new one is taken for a known one."""
 
 SHOWN = 1000
 MOST_PAIRS = 20_000
@@ -42,6 +42,7 @@ class Calibration:
         margin: By how much a match must beat the next best identity.
         false_merge_rate: Share of new objects that may be taken for known ones.
         gallery_size: Among how many known ones.
+        samples_per_identity: With how many samples each.
         pairs: ``(n,)`` float32 similarities of two tracks that were in view at once, ascending.
         impostor: ``(1000,)`` float32, the best such similarity among ``gallery_size`` objects: even quantiles of its
             distribution.
@@ -55,6 +56,7 @@ class Calibration:
     margin: float
     false_merge_rate: float
     gallery_size: int
+    samples_per_identity: int
     pairs: np.ndarray
     impostor: np.ndarray
     genuine: np.ndarray
@@ -66,7 +68,7 @@ class Calibration:
         """The threshold among so many known objects, at the same rate of false merges; inf stays inf."""
         if math.isinf(self.threshold):
             return math.inf
-        return float(_quantile(self.pairs, np.array([self.false_merge_rate]), gallery_size)[0])
+        return float(_quantile(self.pairs, np.array([self.false_merge_rate]), gallery_size * self.samples_per_identity)[0])
 
     def tensors(self) -> dict[str, Tensor]:
         """What a file keeps."""
@@ -76,16 +78,17 @@ class Calibration:
             "genuine": torch.from_numpy(self.genuine),
             "gaps": torch.from_numpy(self.gaps),
             "scalars": torch.tensor(scalars, dtype=torch.float64),
-            "counts": torch.tensor([self.gallery_size, self.track_pairs]),
+            "counts": torch.tensor([self.gallery_size, self.samples_per_identity, self.track_pairs]),
         }
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Calibration":
         """From what a file kept."""
         threshold, margin, rate, recall = tensors["scalars"].tolist()
-        size, track_pairs = tensors["counts"].tolist()
+        size, kept, track_pairs = tensors["counts"].tolist()
         pairs, genuine, gaps = (tensors[name].numpy().copy() for name in ("pairs", "genuine", "gaps"))
-        return cls(threshold, margin, rate, size, pairs, _best_of(pairs, size), genuine, gaps, track_pairs, recall)
+        best = _best_of(pairs, size * kept)
+        return cls(threshold, margin, rate, size, kept, pairs, best, genuine, gaps, track_pairs, recall)
 
 
 def calibrate(
@@ -102,11 +105,11 @@ def calibrate(
 ) -> Calibration:
     """Find the threshold for a stated rate of false merges from the tracks of one video.
 
-    Impostors are tracks in view at once, each look of one against the most similar of ``samples_per_identity`` looks
-    of the other. The best of n impostors has distribution F ** n, so its quantile at ``1 - false_merge_rate`` is a
-    quantile of F far out in the tail, which is fitted by an exponential above the upper tenth (peaks over threshold,
-    [Pickands 1975](https://doi.org/10.1214/aos/1176343003)); for similarities, which are bounded, that errs towards
-    a higher threshold.
+    Impostors are looks of two tracks at one time. The best of n impostor samples has distribution F ** n, so its
+    quantile at ``1 - false_merge_rate`` is a quantile of F far out in the tail, which is fitted by a generalised
+    Pareto distribution above the upper tenth (peaks over threshold,
+    [Pickands 1975](https://doi.org/10.1214/aos/1176343003)). Taking the samples of one identity for as many draws,
+    which they are not quite, errs towards a higher threshold.
 
     Args:
         track_ids: ``(rows,)`` ids of a tracker, negative for none.
@@ -165,7 +168,6 @@ def calibrate_looks(
     if not 0 < false_merge_rate < 1:
         msg = f"false_merge_rate is {false_merge_rate}; expected a share between 0 and 1, such as 0.01"
         raise BankValueError(msg)
-    looks = thin(looks, samples_per_identity)
     pairs, track_pairs = impostor_scores(looks)
     if track_pairs < FEWEST_PAIRS:
         msg = (
@@ -173,18 +175,20 @@ def calibrate_looks(
             f"{FEWEST_PAIRS}, so give more footage, or give the linker a threshold of your own"
         )
         raise BankStateError(msg)
-    genuine, gaps, long = genuine_scores(looks)
-    threshold = float(_quantile(pairs, np.array([false_merge_rate]), gallery_size)[0])
+    genuine, gaps, long = genuine_scores(thin(looks, samples_per_identity))
+    draws = gallery_size * samples_per_identity
+    threshold = float(_quantile(pairs, np.array([false_merge_rate]), draws)[0])
     recall = float((genuine[long] >= threshold).mean()) if long.any() else 0.0
-    if recall < BETTER_THAN_CHANCE * false_merge_rate:
+    if recall * (1 - false_merge_rate) < BETTER_THAN_CHANCE * false_merge_rate * (1 - recall):
         threshold = math.inf
     return Calibration(
         threshold,
         margin,
         false_merge_rate,
         gallery_size,
+        samples_per_identity,
         pairs,
-        _best_of(pairs, gallery_size),
+        _best_of(pairs, draws),
         genuine,
         gaps,
         track_pairs,
@@ -192,32 +196,25 @@ def calibrate_looks(
     )
 
 
-def simultaneous(looks: Looks) -> np.ndarray:
-    """``(tracks, tracks)`` bool: which tracks with looks were in view of one source at once, and so are two objects."""
-    first, last = looks.presence[:, 0], looks.presence[:, 1]
-    together = (first[:, None] <= last) & (first <= last[:, None]) & (looks.sources[:, None] == looks.sources)
-    np.fill_diagonal(together, False)
-    there = np.bincount(looks.owners, minlength=len(looks.presence)) > 0
-    return together & there & there[:, None]
-
-
 def impostor_scores(looks: Looks) -> tuple[np.ndarray, int]:
-    """Similarities of each look with each track that is another object, and how many pairs of tracks they are from.
+    """Similarities of looks of two tracks that were taken at one time, and how many pairs of tracks they are from.
+
+    Only at one time are two tracks surely two objects: a tracker that exchanges two ids at a crossing makes the past
+    of one track the object of the other.
 
     Returns:
         ``(n,)`` float32 ascending, at most `MOST_PAIRS` even quantiles of them; and the number of pairs.
     """
-    together = simultaneous(looks)
-    owners = looks.owners
-    if not together.any():
-        return np.empty(0, dtype=np.float32), 0
-    starts = np.flatnonzero(np.r_[True, owners[1:] != owners[:-1]])
-    alike = looks.embeddings @ looks.embeddings.T
-    best = np.maximum.reduceat(alike, starts, axis=1)
-    scores = np.sort(best[together[owners][:, owners[starts]]])
+    first, last = looks.spans[:, 0], looks.spans[:, 1]
+    source = looks.sources[looks.owners]
+    together = (first[:, None] <= last) & (first <= last[:, None]) & (source[:, None] == source)
+    # Each pair of looks once.
+    one, other = np.nonzero(np.triu(together & (looks.owners[:, None] != looks.owners)))
+    scores = np.sort(np.einsum("nd,nd->n", looks.embeddings[one], looks.embeddings[other]))
     if len(scores) > MOST_PAIRS:
         scores = scores[np.linspace(0, len(scores) - 1, MOST_PAIRS).round().astype(int)]
-    return scores.astype(np.float32), int(together.sum()) // 2
+    tracks = np.stack([looks.owners[one], looks.owners[other]])
+    return scores.astype(np.float32), len(np.unique(np.sort(tracks, axis=0), axis=1).T)
 
 
 def genuine_scores(looks: Looks) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

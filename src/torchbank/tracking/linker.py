@@ -142,7 +142,7 @@ class IdentityLinker(Adapters):
         fps: float | None = None,
         false_merge_rate: float = 0.01,
         min_height: float = 0.0,
-        max_overlap: float = 0.7,
+        max_overlap: float = 0.3,
         lost_frames: int = 900,
         history: int = 100_000,
         embedder: Callable[[Any, np.ndarray], np.ndarray | Tensor] | None = None,
