@@ -6,6 +6,7 @@ Axes: n (new tracks), m (identities that any of them may be).
 from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 IMPOSSIBLE = -1e6
 """Worth of a pair that may not be; any number far below the sum of cosines."""
@@ -71,8 +72,5 @@ def _solve(worth: np.ndarray) -> tuple[float, np.ndarray]:
     if len(worth) == 1:
         best = int(worth[0].argmax())
         return float(worth[0, best]), np.array([best])
-    # Not needed before two tracks decide at once; SciPy is the extra torchbank[tracking].
-    from scipy.optimize import linear_sum_assignment
-
     rows, choice = linear_sum_assignment(worth, maximize=True)
     return float(worth[rows, choice].sum()), choice

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from torchbank.errors import BankTypeError, BankValueError
@@ -86,7 +85,7 @@ def usable(rows: np.ndarray) -> np.ndarray:
     sure = np.isfinite(energy) & (energy > 0)
     if sure.all():
         return sure
-    return np.isfinite(rows).all(axis=1) & rows.any(axis=1)
+    return np.logical_and(np.isfinite(rows).all(axis=1), rows.any(axis=1))
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -116,7 +115,7 @@ def as_identities(identity: int | Sequence[int] | np.ndarray, count: int) -> np.
     return owners.astype(np.int64)
 
 
-def as_integers(what: str, values: Sequence[int] | np.ndarray | Tensor, count: int | None = None) -> np.ndarray:
+def as_integers(what: str, values: Sequence[float] | np.ndarray | Tensor, count: int | None = None) -> np.ndarray:
     """A column of integers, also where a tracker gives them as floats.
 
     Returns:
@@ -125,7 +124,7 @@ def as_integers(what: str, values: Sequence[int] | np.ndarray | Tensor, count: i
     Raises:
         BankValueError: The shape does not fit, or a value is not a whole number.
     """
-    column = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+    column = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     if column.size == 0:
         column = column.reshape(-1).astype(np.int64)
     if column.ndim != 1 or (count is not None and len(column) != count):

@@ -1,7 +1,8 @@
-"""One frame as a tracker gives it, checked and brought into one form."""
+"""One frame: as a tracker gives it, checked and brought into one form, and as the linker gives it back."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -33,6 +34,33 @@ class Frame(NamedTuple):
     evidence: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Linked:
+    """The identities of one frame; an array of them in NumPy's eyes.
+
+    Attributes:
+        identities: ``(n,)`` int64, one for each track id that was given; -1 for a box without a track.
+        final: ``(n,)`` bool, False while a track is still being looked at: its number is then one of its own, which
+            it keeps if it turns out to be new.
+    """
+
+    identities: np.ndarray
+    final: np.ndarray
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.identities, dtype=dtype, copy=copy)
+
+    def __len__(self) -> int:
+        return len(self.identities)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.identities[index]
+
+    def tolist(self) -> list[int]:
+        """The identities as ints."""
+        return self.identities.tolist()
 
 
 class Quality(NamedTuple):

@@ -4,7 +4,7 @@ import datetime
 import importlib.metadata
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torchbank.tracking.gallery import IdentityGallery
 
 KIND = "gallery"
+T = TypeVar("T")
 
 
 def write(
@@ -92,8 +93,8 @@ def check_fingerprint(gallery: "IdentityGallery", fingerprint: str | None, where
         raise BankValueError(msg)
 
 
-def part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """The tensors whose names start with ``name`` and a dot, under the rest of their names."""
+def part(tensors: Mapping[str, T], name: str) -> dict[str, T]:
+    """The tensors or arrays whose names start with ``name`` and a dot, under the rest of their names."""
     return {key.removeprefix(f"{name}."): tensor for key, tensor in tensors.items() if key.startswith(f"{name}.")}
 
 

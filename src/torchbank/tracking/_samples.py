@@ -194,7 +194,7 @@ class SampleBank(Bank):
         for row in samples.steps.argsort(stable=True).split(1):
             one = samples.rows(row)
             fields = {**one.fields, "identity": torch.full_like(row, identity), "seat": torch.full_like(row, seat)}
-            self.push(one.embeddings, step=one.steps[0], **fields)
+            self._push(one.embeddings, fields, step=one.steps[0], check=False)
 
     def combine(self, seat: int, other: int, identity: int) -> None:
         """Give a seat the samples of another beside its own; the other is empty then."""

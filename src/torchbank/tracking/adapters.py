@@ -24,13 +24,16 @@ from torchbank.tracking._doors import as_integers, as_matrix
 if TYPE_CHECKING:
     from torchbank.tracking.linker import Linked
 
+Embedder = Callable[[Any, np.ndarray], np.ndarray | Tensor]
+"""``embedder(image, boxes) -> (n, dim)`` for an image as the tracker has it and boxes as x1 y1 x2 y2 in pixels."""
+
 LARGEST_FLOAT32 = 2**24
 
 
 class Adapters(ABC):
     """The part of `IdentityLinker` that speaks to trackers."""
 
-    embedder: Callable[[Any, np.ndarray], np.ndarray | Tensor] | None
+    embedder: Embedder | None
 
     @abstractmethod
     def update(
@@ -234,6 +237,7 @@ class Adapters(ABC):
         ids = as_integers("track_ids", track_ids, len(moments))
         vectors = None if embeddings is None else as_matrix(embeddings)
         columns = {"boxes": boxes, "scores": scores, "classes": classes}
+        columns = {name: np.asarray(column) for name, column in columns.items() if column is not None}
         identities = np.full(len(moments), -1, dtype=np.int64)
         order = np.argsort(moments, kind="stable")
         if not len(order):
@@ -242,11 +246,9 @@ class Adapters(ABC):
         ends = np.searchsorted(moments[order], np.arange(first, last + 2))
         for frame in range(first, last + 1):
             rows = order[ends[frame - first] : ends[frame - first + 1]]
-            given = {name: None if column is None else np.asarray(column)[rows] for name, column in columns.items()}
-            linked = self.update(
-                ids[rows], None if vectors is None else vectors[rows], frame=frame, source=source, **given
-            )
-            identities[rows] = linked.identities
+            given: dict[str, Any] = {name: column[rows] for name, column in columns.items()}
+            seen = None if vectors is None else vectors[rows]
+            identities[rows] = self.update(ids[rows], seen, frame=frame, source=source, **given).identities
         return identities
 
 
@@ -296,9 +298,13 @@ def _with_column(rows: Any, column: int, identities: np.ndarray) -> Any:
     if len(identities) and identities.max() > LARGEST_FLOAT32 and str(rows.dtype).endswith("float32"):
         msg = f"identity {identities.max()} is not exact in float32, in which this tracker keeps ids; use update itself"
         raise BankValueError(msg)
-    changed = rows.clone() if isinstance(rows, Tensor) else rows.copy()
-    changed[:, column] = changed.new_tensor(identities) if isinstance(rows, Tensor) else identities
-    return changed
+    if isinstance(rows, Tensor):
+        changed = rows.clone()
+        changed[:, column] = changed.new_tensor(identities)
+        return changed
+    copied = rows.copy()
+    copied[:, column] = identities
+    return copied
 
 
 def _array(values: Any) -> np.ndarray:

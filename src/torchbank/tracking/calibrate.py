@@ -68,7 +68,9 @@ class Calibration:
         """The threshold among so many known objects, at the same rate of false merges; inf stays inf."""
         if math.isinf(self.threshold):
             return math.inf
-        return float(_quantile(self.pairs, np.array([self.false_merge_rate]), gallery_size * self.samples_per_identity)[0])
+        return float(
+            _quantile(self.pairs, np.array([self.false_merge_rate]), gallery_size * self.samples_per_identity)[0]
+        )
 
     def tensors(self) -> dict[str, Tensor]:
         """What a file keeps."""

@@ -1,9 +1,8 @@
 """The identity gallery: a bounded memory of who was seen, and of what they looked like."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,8 +12,10 @@ from torchbank.banks import BankView
 from torchbank.errors import BankStateError, BankValueError
 from torchbank.tracking import _gallery_file
 from torchbank.tracking._doors import as_embeddings, as_identities, check_count, check_fraction
+from torchbank.tracking._editing import Editing
 from torchbank.tracking._identities import NOBODY, Identities, Sighting
 from torchbank.tracking._lock import WriterLock
+from torchbank.tracking._matches import IdentityRecord, Matches, distinct
 from torchbank.tracking._samples import SampleBank
 
 if TYPE_CHECKING:
@@ -22,54 +23,7 @@ if TYPE_CHECKING:
     from torchbank.tracking.calibrate import Calibration
 
 
-class Matches(NamedTuple):
-    """What `IdentityGallery.nearest` returns, best first.
-
-    Attributes:
-        identities: ``(batch, k)`` int64, no identity twice in a row; 0 where there are fewer than k.
-        similarities: ``(batch, k)`` float32, the cosine with the most similar sample of each; -inf where there is none.
-    """
-
-    identities: np.ndarray
-    similarities: np.ndarray
-
-    @property
-    def margins(self) -> np.ndarray:
-        """``(batch,)``, how far the second is behind the first; inf where there is no second."""
-        best, second = self.similarities[:, 0], self.similarities[:, 1]
-        return np.where(np.isfinite(second), best - np.where(np.isfinite(second), second, 0), np.inf)
-
-
-@dataclass(frozen=True)
-class IdentityRecord:
-    """What a gallery knows of one identity.
-
-    Attributes:
-        identity: Its number.
-        label: Its class, -1 for none.
-        samples: How many samples are kept.
-        sightings: In how many frames it was seen.
-        first_frame: Frame of the first sighting, -1 for none.
-        last_frame: Frame of the last sighting, in its source.
-        first_time: In seconds, NaN for none.
-        last_time: In seconds, NaN for none.
-        source: Where it was seen last, None for nowhere.
-        live: Whether it is in view now.
-    """
-
-    identity: int
-    label: int
-    samples: int
-    sightings: int
-    first_frame: int
-    last_frame: int
-    first_time: float
-    last_time: float
-    source: str | None
-    live: bool
-
-
-class IdentityGallery:
+class IdentityGallery(Editing):
     """Samples of many identities in a fixed number of bytes, in one file, for one writer at a time.
 
     An identity is a number from 1 on that is never given twice. Its samples lie in a bank whose replacement rule
@@ -216,12 +170,6 @@ class IdentityGallery:
         """
         return self.bank.gather(self.bank.slots_of(self._table.seat(identity)))
 
-    def resolve(self, identity: int) -> int:
-        """The number that an identity has now, after merges and renames."""
-        while identity in self._aliases:
-            identity = self._aliases[identity]
-        return identity
-
     # Writing
 
     def reserve(self) -> int:
@@ -266,7 +214,7 @@ class IdentityGallery:
         if identity is not None and (identity in self or not 0 < identity < self._next):
             msg = f"identity {identity} cannot be enrolled; give a number from reserve() that is not in the gallery"
             raise BankValueError(msg)
-        sighting, given = self._sighting(frame, time, source), _scores(scores, len(rows))
+        given, sighting = _scores(scores, len(rows)), self._sighting(frame, time, source)
         number = self.reserve() if identity is None else identity
         _, evicted = self._table.take_seat(number, label, sighting)
         seat = self._table.seats[number]
@@ -307,7 +255,7 @@ class IdentityGallery:
         owners = as_identities(identity, len(rows))
         for owner in set(owners.tolist()):
             self._table.seat(owner)
-        sighting, given = self._sighting(frame, time, source), _scores(scores, len(rows))
+        given, sighting = _scores(scores, len(rows)), self._sighting(frame, time, source)
         good = given >= self.min_score
         return self._push(rows[good], given[good], owners[good], sighting)
 
@@ -394,7 +342,7 @@ class IdentityGallery:
             include = {"label": torch.as_tensor(np.asarray(classes, dtype=np.int64), device=bank.device)}
         found = bank.nearest(torch.from_numpy(rows).to(bank.device), many, include=include, bias=bias)
         owners = bank.fields["identity"][found.slots.clamp_min(0)].masked_fill(~found.valid, NOBODY)
-        return _distinct(owners.cpu().numpy(), found.scores.float().cpu().numpy(), k)
+        return distinct(owners.cpu().numpy(), found.scores.float().cpu().numpy(), k)
 
     # Who is in view
 
@@ -445,7 +393,7 @@ class IdentityGallery:
 
     def unpin(self, identities: Sequence[int] | np.ndarray) -> None:
         """Undo one `pin`; identities that are gone meanwhile are passed over."""
-        there = [identity for identity in identities if int(identity) in self]
+        there = [int(identity) for identity in identities if int(identity) in self]
         pins, seats = self._table.columns["pins"], self.seats(there)
         pins[seats] = np.maximum(pins[seats] - 1, 0)
 
@@ -465,118 +413,6 @@ class IdentityGallery:
             -1 if frame is None else int(frame),
             np.nan if time is None else float(time),
         )
-
-    # A user's edits
-
-    def merge(self, kept: int, gone: int) -> None:
-        """Make two identities one: the samples of the second go to the first, whose number stays.
-
-        Raises:
-            BankKeyError: One is not in the gallery.
-            BankValueError: Both are the same.
-        """
-        if kept == gone:
-            msg = f"identity {kept} cannot be merged with itself; give two identities"
-            raise BankValueError(msg)
-        seat, other = self.seats([kept, gone]).tolist()
-        self.bank.combine(seat, other, kept)
-        self._table.absorb(kept, gone)
-        self._table.leave(gone)
-        self._aliases[gone] = kept
-        self.edits += 1
-
-    def split(self, identity: int, samples: Sequence[int] | np.ndarray) -> int:
-        """Make some samples of an identity a new one.
-
-        Args:
-            identity: Which.
-            samples: Their places in `samples`, from 0; neither none nor all of them.
-
-        Returns:
-            The new identity.
-
-        Raises:
-            BankKeyError: The identity is not in the gallery.
-            BankValueError: The samples do not leave both identities one.
-            BankStateError: Every identity in the gallery is live.
-        """
-        seat, view = self._table.seat(identity), self.samples(identity)
-        chosen = np.zeros(len(view.steps), dtype=bool)
-        places = np.asarray(samples, dtype=np.int64)
-        if len(places) and (places.min() < 0 or places.max() >= len(chosen)):
-            msg = f"samples {places.tolist()} are not all among the {len(chosen)} of identity {identity}"
-            raise BankValueError(msg)
-        chosen[places] = True
-        if chosen.all() or not chosen.any():
-            msg = (
-                f"{int(chosen.sum())} of {len(chosen)} samples of identity {identity} leave one side empty; choose some"
-            )
-            raise BankValueError(msg)
-        # Not evicted in favour of its own half.
-        self.pin([identity])
-        try:
-            last = view.rows(torch.from_numpy(np.flatnonzero(chosen)[-1:]))
-            sighting = Sighting(
-                self._moment, int(last.fields["source"]), int(last.fields["frame"]), float(last.fields["time"])
-            )
-            new = self.reserve()
-            label = int(self._table.columns["label"][seat])
-            new_seat, _ = self._table.take_seat(new, label, sighting)
-        finally:
-            self.unpin([identity])
-        self.bank.refill(new_seat, view.rows(torch.from_numpy(np.flatnonzero(chosen))), new)
-        self.bank.refill(seat, view.rows(torch.from_numpy(np.flatnonzero(~chosen))), identity)
-        self.edits += 1
-        return new
-
-    def rename(self, identity: int, number: int) -> None:
-        """Give an identity another number.
-
-        Raises:
-            BankKeyError: It is not in the gallery.
-            BankValueError: The number is taken, was given to another identity before, or is not positive.
-        """
-        seat = self._table.seat(identity)
-        if not isinstance(number, int) or number < 1 or number in self or number in self._aliases:
-            msg = f"identity {identity} cannot be renamed to {number}; give a positive number that is not in use"
-            raise BankValueError(msg)
-        self._table.rename(identity, number)
-        self.bank.fields["identity"][self.bank.slots_of(seat)] = number
-        self._next = max(self._next, number + 1)
-        self._aliases[identity] = number
-        self.edits += 1
-
-    def forget(self, identity: int) -> None:
-        """Delete an identity: every sample, and all that is known of it. `save` then writes a file without it.
-
-        Raises:
-            BankKeyError: It is not in the gallery.
-        """
-        seat = self._table.seat(identity)
-        self._table.leave(identity)
-        self.bank.empty(seat)
-        self._aliases = {old: new for old, new in self._aliases.items() if self.resolve(old) != identity}
-        self.edits += 1
-
-    def expire(self, now: float) -> list[int]:
-        """Forget what was last seen more than ``retention`` seconds before now and is not in view.
-
-        Returns:
-            The identities that were forgotten.
-
-        Raises:
-            BankStateError: The gallery has no retention.
-        """
-        if self.retention is None:
-            msg = "this gallery keeps identities for ever; build it with retention= in seconds"
-            raise BankStateError(msg)
-        gone = self._table.expired(now - self.retention)
-        for identity in gone:
-            self.forget(identity)
-        oldest = np.nanmin(self._table.columns["last_time"], initial=now)
-        # Whoever is pinned may be the oldest, and is looked at again within a hundredth of the retention.
-        self._sweep_due = max(oldest + self.retention, now + self.retention / 100)
-        return gone
 
     # Files
 
@@ -677,18 +513,3 @@ def _rounds(seats: np.ndarray) -> list[np.ndarray]:
     number = np.empty_like(order)
     number[order] = np.arange(len(seats)) - starts
     return [np.flatnonzero(number == turn) for turn in range(int(number.max()) + 1)]
-
-
-def _distinct(owners: np.ndarray, scores: np.ndarray, k: int) -> Matches:
-    """The first place of each owner in rows that are sorted by score."""
-    batch, many = owners.shape
-    again = np.tril(owners[:, :, None] == owners[:, None, :], -1).any(axis=2)
-    places = np.argsort(again | (owners == NOBODY), axis=1, kind="stable")[:, :k]
-    first = ~np.take_along_axis(again, places, 1)
-    identities = np.full((batch, k), NOBODY, dtype=np.int64)
-    similarities = np.full((batch, k), -np.inf, dtype=np.float32)
-    width = min(k, many)
-    identities[:, :width] = np.where(first, np.take_along_axis(owners, places, 1), NOBODY)
-    similarities[:, :width] = np.where(first, np.take_along_axis(scores, places, 1), -np.inf)
-    similarities[identities == NOBODY] = -np.inf
-    return Matches(identities, similarities)

@@ -1,69 +1,26 @@
 """The linker: behind any tracker, it gives an object that returns its old identity back."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from torchbank.errors import BankValueError, FileFormatError
-from torchbank.tracking import _gallery_file
+from torchbank.errors import BankValueError
+from torchbank.tracking import _gallery_file, _linker_file
 from torchbank.tracking._assignment import NEW, assign
+from torchbank.tracking._candidates import Constraints, Source, alike, compare, eligible
 from torchbank.tracking._doors import check_count, check_fraction, unit
-from torchbank.tracking._frame import Column, Frame, Quality, read_frame
+from torchbank.tracking._frame import Column, Frame, Linked, Quality, read_frame
 from torchbank.tracking._history import Decision, History, Span
 from torchbank.tracking._self_calibration import SelfCalibration
 from torchbank.tracking._tracks import Tracks
 from torchbank.tracking.adapt import Whitening
-from torchbank.tracking.adapters import Adapters
+from torchbank.tracking.adapters import Adapters, Embedder
 from torchbank.tracking.calibrate import Calibration
 from torchbank.tracking.gallery import IdentityGallery
-
-MOST_CANDIDATES = 64
-
-
-@dataclass(frozen=True, eq=False)
-class Linked:
-    """The identities of one frame; an array of them in NumPy's eyes.
-
-    Attributes:
-        identities: ``(n,)`` int64, one for each track id that was given; -1 for a box without a track.
-        final: ``(n,)`` bool, False while a track is still being looked at: its number is then one of its own, which
-            it keeps if it turns out to be new.
-    """
-
-    identities: np.ndarray
-    final: np.ndarray
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.array(self.identities, dtype=dtype, copy=copy)
-
-    def __len__(self) -> int:
-        return len(self.identities)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.identities[index]
-
-    def tolist(self) -> list[int]:
-        """The identities as ints."""
-        return self.identities.tolist()
-
-
-@dataclass
-class _Source:
-    """Where one video stands."""
-
-    name: str
-    number: int
-    frame: int = -1
-    updates: int = 0
-    moment: int = 0
-    # Of all updates of the linker, the last of this source.
-    turn: int = 0
 
 
 class IdentityLinker(Adapters):
@@ -145,7 +102,7 @@ class IdentityLinker(Adapters):
         max_overlap: float = 0.3,
         lost_frames: int = 900,
         history: int = 100_000,
-        embedder: Callable[[Any, np.ndarray], np.ndarray | Tensor] | None = None,
+        embedder: Embedder | None = None,
         fingerprint: str | None = None,
     ) -> None:
         for what, count in (
@@ -177,8 +134,7 @@ class IdentityLinker(Adapters):
         self._evidence_frames, self._looks, self._pause = evidence_frames, looks, max(write_every - evidence_frames, 0)
         self._lost_frames = lost_frames
         self._quality = Quality(gallery.min_score, min_height, max_overlap)
-        self._overlapping = {frozenset(pair) for pair in overlapping}
-        self._travel_time = dict(travel_time or {})
+        self._constraints = Constraints(frozenset(map(frozenset, overlapping)), dict(travel_time or {}))
         self._adapt = _adaptation(gallery, adapt)
         self._threshold = threshold if isinstance(threshold, float | int) else None
         self._margin = margin
@@ -189,9 +145,10 @@ class IdentityLinker(Adapters):
             self._self = SelfCalibration(gallery.dim, false_merge_rate=false_merge_rate, margin=margin or 0.0)
         self._tracks = Tracks(gallery.dim if self._adapt is None else self._adapt.dim, gallery.dim)
         self._history = History(history)
-        self._sources: dict[str, _Source] = {}
+        self._sources: dict[str, Source] = {}
         self._live: dict[int, set[int]] = {}  # the rows in view of each source, by number
         self._turn = 0
+        self._own_calibration = False
         self._edits = gallery.edits
 
     # A frame
@@ -250,7 +207,7 @@ class IdentityLinker(Adapters):
         identities[given.rows], final[given.rows] = tracks["identity"][rows], tracks["final"][rows]
         return Linked(identities, final)
 
-    def _when(self, source: str, frame: int | None, time: float | None) -> tuple[_Source, int, float | None]:
+    def _when(self, source: str, frame: int | None, time: float | None) -> tuple[Source, int, float | None]:
         where = self._sources.get(source)
         last = -1 if where is None else where.frame
         number = last + 1 if frame is None else int(frame)
@@ -262,16 +219,16 @@ class IdentityLinker(Adapters):
             raise BankValueError(msg)
         if time is None and self.fps is not None:
             time = number / self.fps
-        if time is None and (self._travel_time or self.gallery.retention is not None):
+        if time is None and (self._constraints.travel_time or self.gallery.retention is not None):
             msg = "travel_time and retention count seconds; give update a time=, or build the linker with fps="
             raise BankValueError(msg)
         if where is None:
-            where = _Source(source, self.gallery.source_number(source), moment=self.gallery.moment)
+            where = Source(source, self.gallery.source_number(source), moment=self.gallery.moment)
             self._sources[source] = where
             self._live[where.number] = set()
         return where, number, time
 
-    def _rows(self, given: Frame, where: _Source, frame: int, time: float | None) -> np.ndarray:
+    def _rows(self, given: Frame, where: Source, frame: int, time: float | None) -> np.ndarray:
         """The row of each track of the frame; new tracks get one."""
         tracks, index = self._tracks, self._tracks.index
         rows = np.empty(len(given.tracks), dtype=np.int64)
@@ -286,7 +243,7 @@ class IdentityLinker(Adapters):
             rows[position] = row
         return rows
 
-    def _begin(self, row: int, where: _Source, frame: int, time: float | None, label: int) -> None:
+    def _begin(self, row: int, where: Source, frame: int, time: float | None, label: int) -> None:
         """A track that nothing is known of yet."""
         columns = self._tracks.columns
         number = self.gallery.reserve()
@@ -299,7 +256,7 @@ class IdentityLinker(Adapters):
         for name in ("count", "looks", "score", "look", "past"):
             columns[name][row] = 0
 
-    def _enter(self, rows: np.ndarray, where: _Source) -> None:
+    def _enter(self, rows: np.ndarray, where: Source) -> None:
         """Pin who comes into view and unpin who left; an identity that is live elsewhere by now is not given back."""
         now, before = set(rows.tolist()), self._live[where.number]
         if now == before:
@@ -313,25 +270,24 @@ class IdentityLinker(Adapters):
                 self._restart(row, where)
             elif columns["final"][row]:
                 if int(columns["identity"][row]) in self.gallery:
-                    self.gallery.pin([columns["identity"][row]])
+                    self.gallery.pin(columns["identity"][[row]])
                 else:
                     self._restart(row, where)
             self._live[where.number].add(row)
 
-    def _is_taken(self, identity: int, where: _Source) -> bool:
+    def _is_taken(self, identity: int, where: Source) -> bool:
+        """Whether an identity is in view of this source as another track, or now of one that sees another place."""
         columns = self._tracks.columns
-        for number, live in self._live.items():
-            if number == where.number or not self._overlap(where.number, number):
-                rows = np.fromiter(live, np.int64, len(live))
+        for other in self._sources.values():
+            # A source that had no frame since the last one of this source has ended, or is behind.
+            elsewhere = other.moment > where.moment and not self._constraints.overlap(other.name, where.name)
+            if other is where or elsewhere:
+                rows = np.fromiter(self._live[other.number], np.int64, len(self._live[other.number]))
                 if (columns["final"][rows] & (columns["identity"][rows] == identity)).any():
                     return True
         return False
 
-    def _overlap(self, one: int, other: int) -> bool:
-        names = self.gallery.sources
-        return frozenset((names[one], names[other])) in self._overlapping
-
-    def _restart(self, row: int, where: _Source) -> None:
+    def _restart(self, row: int, where: Source) -> None:
         """Look at a track anew, under another number."""
         self._archive(row)
         columns = self._tracks.columns
@@ -354,7 +310,7 @@ class IdentityLinker(Adapters):
         columns["score"][chosen] += given.scores[given.evidence][looking]
         return chosen[columns["count"][chosen] >= self._evidence_frames]
 
-    def _look(self, rows: np.ndarray, where: _Source, frame: int, time: float | None) -> None:
+    def _look(self, rows: np.ndarray, where: Source, frame: int, time: float | None) -> None:
         """Use complete looks: as samples of who is known, and as evidence of who is new."""
         columns, frames = self._tracks.columns, self._evidence_frames
         looks = self._compared(columns["look"][rows] / frames)
@@ -365,7 +321,7 @@ class IdentityLinker(Adapters):
         if len(known):
             self.gallery.add(columns["identity"][known], looks[final], scores=scores[final], **when)
         if self._self is not None:
-            self._calibrate_with(rows, looks, where, frame)
+            self._calibrate_with(self._self, rows, looks, where, frame)
         unknown = rows[~final]
         if len(unknown):
             columns["past"][unknown] += looks[~final]
@@ -378,11 +334,12 @@ class IdentityLinker(Adapters):
         """Means of unit embeddings as they are compared and kept."""
         return unit(means) if self._adapt is None else self._adapt.apply(means)
 
-    def _calibrate_with(self, rows: np.ndarray, looks: np.ndarray, where: _Source, frame: int) -> None:
-        assert self._self is not None
+    def _calibrate_with(
+        self, own: SelfCalibration, rows: np.ndarray, looks: np.ndarray, where: Source, frame: int
+    ) -> None:
         columns = self._tracks.columns
         for row, look in zip(rows.tolist(), looks, strict=True):
-            self._self.add(
+            own.add(
                 int(columns["number"][row]),
                 int(columns["identity"][row]),
                 where.number,
@@ -390,14 +347,12 @@ class IdentityLinker(Adapters):
                 (frame - self._evidence_frames + 1, frame),
                 int(columns["first_frame"][row]),
             )
-        if self._self.is_due:
-            found, held = self._self.fit(len(self.gallery)), self.gallery.calibration
+        if own.is_due:
+            found, held = own.fit(len(self.gallery)), self.gallery.calibration
             # What came with the gallery is better than what a few tracks tell.
-            if found is not None and (held is None or found.track_pairs >= held.track_pairs or self._own):
+            if found is not None and (held is None or found.track_pairs >= held.track_pairs or self._own_calibration):
                 self.gallery.calibration = found
-                self._own = True
-
-    _own = False
+                self._own_calibration = True
 
     # Decisions
 
@@ -428,7 +383,7 @@ class IdentityLinker(Adapters):
         rows: np.ndarray,
         looks: np.ndarray,
         scores: np.ndarray,
-        where: _Source,
+        where: Source,
         frame: int,
         time: float | None,
     ) -> None:
@@ -437,10 +392,11 @@ class IdentityLinker(Adapters):
         # look is fit for. A mean of length 1 is less noisy than a look, and so more similar to everyone.
         queries = columns["past"][rows] / columns["looks"][rows, None]
         threshold = self.threshold
-        candidates, similarities, rivals = self._candidates(rows, queries, where)
+        may = eligible(gallery, self._tracks, rows, where, self._constraints)
+        candidates, similarities, rivals = compare(gallery, queries, columns["label"][rows], may)
         same = None
         if self.margin > 0 and (similarities >= threshold).any():
-            same = self._alike(candidates) >= threshold
+            same = alike(gallery, candidates) >= threshold
         outcome = assign(similarities, rivals, threshold, self.margin, same)
         best = similarities.max(axis=1, initial=-np.inf)
         for position, row in enumerate(rows.tolist()):
@@ -476,66 +432,6 @@ class IdentityLinker(Adapters):
                 )
             )
 
-    def _candidates(
-        self, rows: np.ndarray, queries: np.ndarray, where: _Source
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Identities that any of the tracks may be, the similarities, and the best with one that it cannot be."""
-        gallery, columns = self.gallery, self._tracks.columns
-        may = self._eligible(rows, where)
-        count = len(rows)
-        nobody = np.empty(0, np.int64), np.empty((count, 0)), np.full(count, -np.inf)
-        if not may.any():
-            return nobody
-        anyone = may.any(axis=0)
-        # The best identities of a track that are not all taken by others, even if some are not open to it.
-        k = min(count + 1 + int((anyone & ~may).sum(axis=1).max()), MOST_CANDIDATES, int(anyone.sum()))
-        labels = columns["label"][rows]
-        classes = labels if (labels >= 0).any() else None
-        found = gallery.nearest(queries, k, classes=classes, eligible=anyone)
-        candidates = np.unique(found.identities[found.identities > 0])
-        if not len(candidates):
-            return nobody
-        seats = gallery.seats(candidates)
-        full = np.full((count, len(candidates) + 1), -np.inf)
-        columns_found = np.searchsorted(candidates, found.identities)
-        columns_found[found.identities == 0] = len(candidates)
-        scaled = found.similarities * np.linalg.norm(queries, axis=1, keepdims=True)
-        np.put_along_axis(full, columns_found, scaled.astype(np.float64), axis=1)
-        full = full[:, :-1]
-        open_ = may[:, seats]
-        rivals = np.where(open_, -np.inf, full).max(axis=1)
-        return candidates, np.where(open_, full, -np.inf), rivals
-
-    def _alike(self, identities: np.ndarray) -> np.ndarray:
-        """``(m, m)`` the largest similarity of two samples, for each two identities."""
-        samples = [self.gallery.samples(int(identity)).embeddings.float().cpu().numpy() for identity in identities]
-        starts = np.cumsum([0, *map(len, samples[:-1])])
-        every = np.concatenate(samples)
-        alike = np.maximum.reduceat(every @ every.T, starts, axis=1)
-        return np.maximum.reduceat(alike, starts, axis=0)
-
-    def _eligible(self, rows: np.ndarray, where: _Source) -> np.ndarray:
-        """``(n, seats)`` bool: who was not in view since the track began, and can have come here."""
-        gallery, columns = self.gallery, self._tracks.columns
-        source, begun = gallery.column("source"), columns["begun"][rows][:, None]
-        may = (gallery.column("identity") > 0) & (gallery.column("seen") < begun)
-        beside = [n for n in range(len(gallery.sources)) if n != where.number and self._overlap(where.number, n)]
-        if beside:
-            may |= (gallery.column("identity") > 0) & np.isin(source, beside)
-            # Seen last in the other view, but in this one as well since the track began.
-            for row in self._tracks.of(where.number)[columns["final"][self._tracks.of(where.number)]]:
-                identity = int(columns["identity"][row])
-                if identity in gallery:
-                    since = columns["updated"][row] >= where.updates - (where.frame - columns["first_frame"][rows])
-                    may[since, gallery.seats([identity])[0]] = False
-        for number, name in enumerate(gallery.sources):
-            seconds = self._travel_time.get((name, where.name), self._travel_time.get((where.name, name)))
-            if seconds is not None and number != where.number:
-                with np.errstate(invalid="ignore"):
-                    early = np.abs(columns["first_time"][rows][:, None] - gallery.column("last_time")) < seconds
-                may &= ~(early & (source == number))
-        return may
-
     # Ends
 
     def ended(self, source: str = "default", track_id: int | None = None) -> None:
@@ -556,7 +452,7 @@ class IdentityLinker(Adapters):
         for row in chosen.tolist():
             self._close(row)
 
-    def _close_lost(self, where: _Source) -> None:
+    def _close_lost(self, where: Source) -> None:
         rows = self._tracks.of(where.number)
         for row in rows[where.updates - self._tracks["updated"][rows] > self._lost_frames].tolist():
             self._close(row)
@@ -573,7 +469,7 @@ class IdentityLinker(Adapters):
         if row in live:
             live.remove(row)
             if columns["final"][row]:
-                self.gallery.unpin([columns["identity"][row]])
+                self.gallery.unpin(columns["identity"][[row]])
         self._tracks.close(row)
 
     def _archive(self, row: int) -> None:
@@ -647,29 +543,7 @@ class IdentityLinker(Adapters):
             BankStateError: Another gallery may write the file.
             BankFileNotFoundError: The folder does not exist.
         """
-        self.gallery._hold(Path(path))
-        parts = {"tracks": self._tracks.state(), "history": self._history.state(self.gallery.sources)}
-        if self._self is not None:
-            parts["self"] = self._self.state()
-        tensors = {
-            f"linker.{part}.{name}": torch.from_numpy(np.ascontiguousarray(value))
-            for part, state in parts.items()
-            for name, value in state.items()
-        }
-        tensors["linker.live"] = torch.tensor(
-            [[n, int(self._tracks["track"][row])] for n, live in self._live.items() for row in sorted(live)],
-            dtype=torch.int64,
-        ).reshape(-1, 2)
-        header = {
-            "options": self._options,
-            "threshold": self._threshold,
-            "margin": self._margin,
-            "calibrates_itself": self._self is not None,
-            "own": self._own,
-            "turn": self._turn,
-            "sources": [vars(where) for where in self._sources.values()],
-        }
-        _gallery_file.write(self.gallery, path, tensors, {"linker": header})
+        _linker_file.write(self, Path(path))
 
     @classmethod
     def load(
@@ -679,7 +553,7 @@ class IdentityLinker(Adapters):
         lock: bool = True,
         fingerprint: str | None = None,
         device: torch.device | str | None = None,
-        embedder: Callable[[Any, np.ndarray], np.ndarray | Tensor] | None = None,
+        embedder: Embedder | None = None,
     ) -> "IdentityLinker":
         """Go on where a linker that was saved stood, with the same tracks of the same tracker.
 
@@ -698,45 +572,10 @@ class IdentityLinker(Adapters):
         """
         gallery = IdentityGallery.load(path, lock=lock, fingerprint=fingerprint, device=device)
         try:
-            return _restored(cls, gallery, Path(path), embedder)
+            return _linker_file.restore(cls, gallery, Path(path), embedder)
         except BaseException:
             gallery.close()
             raise
-
-
-def _restored(
-    kind: type[IdentityLinker], gallery: IdentityGallery, path: Path, embedder: Callable[..., Any] | None
-) -> IdentityLinker:
-    tensors, whole = _gallery_file.read_tensors(path)
-    header = whole.get("linker")
-    if header is None:
-        msg = f"{path} holds a gallery alone; read it with IdentityGallery.load and give it to a new IdentityLinker"
-        raise FileFormatError(msg)
-    try:
-        options = dict(header["options"])
-        options["overlapping"] = [tuple(pair) for pair in options["overlapping"]]
-        options["travel_time"] = {(one, other): seconds for one, other, seconds in options["travel_time"]}
-        linker = kind(gallery, threshold=header["threshold"], margin=header["margin"], embedder=embedder, **options)
-        linker._own, linker._turn = header["own"], header["turn"]
-        if not header["calibrates_itself"]:
-            linker._self = None
-        state = {name: tensor.numpy() for name, tensor in _gallery_file.part(tensors, "linker").items()}
-        linker._tracks.load(_gallery_file.part(state, "tracks"))
-        linker._history.load(_gallery_file.part(state, "history"), gallery.sources)
-        if linker._self is not None:
-            linker._self.load(_gallery_file.part(state, "self"))
-        for source in header["sources"]:
-            linker._sources[source["name"]] = _Source(**source)
-            linker._live[source["number"]] = set()
-        for number, track in state["live"].tolist():
-            row = linker._tracks.index[number, track]
-            linker._live[number].add(row)
-            if linker._tracks["final"][row]:
-                gallery.pin([linker._tracks["identity"][row]])
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        msg = f"{path} holds a linker that cannot be read: {error}"
-        raise FileFormatError(msg) from error
-    return linker
 
 
 def _adaptation(gallery: IdentityGallery, adapt: Whitening | None) -> Whitening | None:
