@@ -1,6 +1,7 @@
 """Scores of retrieval and of tracking."""
 
 from torchbank.evaluation._open_set import OpenSetScores, open_set
+from torchbank.evaluation._overlaps import overlaps
 from torchbank.evaluation._reassociation import Reassociation, reassociation
 from torchbank.evaluation._retrieval import RetrievalScores, retrieval, retrieval_examples
 from torchbank.evaluation._tracks import Tracks
@@ -13,6 +14,7 @@ __all__ = [
     "TrackingScores",
     "Tracks",
     "open_set",
+    "overlaps",
     "reassociation",
     "retrieval",
     "retrieval_examples",

@@ -7,9 +7,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from torchbank.errors import BankValueError
+from torchbank.evaluation._overlaps import overlaps
 from torchbank.evaluation._tracks import Tracks, check_tracks, frames_of_both
 
 __all__ = ["OpenSetScores", "open_set"]
@@ -105,19 +104,9 @@ def _covering_ids(truth: Tracks, output: Tracks, iou: float) -> list[int | None]
 
     found: list[int | None] = [None] * len(truth.frames)
     for _, ours, theirs in frames_of_both(truth, output):
-        overlap = _overlaps(truth.boxes[ours], output.boxes[theirs])
+        overlap = overlaps(truth.boxes[ours], output.boxes[theirs])
         overlap[overlap < iou] = 0
         for row, column in zip(*linear_sum_assignment(overlap, maximize=True), strict=True):
             if overlap[row, column] > 0:
                 found[ours.start + row] = int(output.ids[theirs.start + column])
     return found
-
-
-def _overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """``(n, m)`` intersection over union; 0 where both boxes are empty."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    common = np.prod(np.clip(high - low, 0, None), axis=2)
-    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (first, second)]
-    union = areas[0][:, None] + areas[1][None, :] - common
-    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)

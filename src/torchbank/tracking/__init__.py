@@ -1,0 +1,1 @@
+"""Identities behind any tracker."""
