@@ -31,8 +31,8 @@ class _States(NamedTuple):
 class ByteTrack:
     """Joins boxes of neighbouring frames by overlap, the sure ones first.
 
-    Algorithm 1 of [Zhang et al. 2022](arXiv:2110.06864). It looks at no appearance and forgets whoever is out of sight for ``buffer`` frames: what an
-    `IdentityLinker` behind it mends.
+    Algorithm 1 of [Zhang et al. 2022](arXiv:2110.06864). It looks at no appearance and forgets whoever is out of
+    sight for ``buffer`` frames: what an `IdentityLinker` behind it mends.
 
     Args:
         buffer: Frames for which a lost track is kept.
