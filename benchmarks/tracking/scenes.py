@@ -58,7 +58,18 @@ class Kind:
 
 
 EASY = Kind("easy")
-HARD = Kind("hard", people=48, frames=1500, once=0.5, teams=4, likeness=0.75, noise=0.5, shift=0.3, drift=0.1)
+HARD = Kind(
+    "hard",
+    people=48,
+    frames=4500,
+    absence=(60, 2400),
+    once=0.5,
+    teams=4,
+    likeness=0.85,
+    noise=0.8,
+    shift=0.3,
+    drift=0.1,
+)
 KINDS = {
     kind.name: kind
     for kind in (
