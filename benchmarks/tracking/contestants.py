@@ -45,9 +45,7 @@ def deep_sort(scene: Scene, max_age: int, distance: float) -> Output:
     """The appearance tracker alone."""
     tracker = DeepSort(max_age=max_age, distance=distance)
     return Output(
-        _each_frame(
-            scene, lambda part: tracker.update(scene.boxes[part], scene.scores[part], scene.embeddings[part])
-        )
+        _each_frame(scene, lambda part: tracker.update(scene.boxes[part], scene.scores[part], scene.embeddings[part]))
     )
 
 
@@ -93,7 +91,7 @@ def corrected_ids(linker: IdentityLinker, track_ids: np.ndarray, frames: np.ndar
     return ids
 
 
-def held_out_calibration(kind, seeds: tuple[int, ...], *, whiten: bool = False):  # noqa: ANN201
+def held_out_calibration(kind, seeds: tuple[int, ...], *, whiten: bool = False):
     """The threshold, and the whitening if asked for, from other scenes of the same kind, without labels."""
     scenes = [make(kind, seed) for seed in seeds]
     ids = [byte_track(scene, 30).ids for scene in scenes]

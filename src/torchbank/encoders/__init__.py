@@ -4,5 +4,6 @@ from torchbank.encoders._build import build
 from torchbank.encoders._convnet import ConvNet
 from torchbank.encoders._encode import Encoded, encode
 from torchbank.encoders._resnet import SmallResNet18
+from torchbank.encoders._user_code import load_torchscript
 
-__all__ = ["ConvNet", "Encoded", "SmallResNet18", "build", "encode"]
+__all__ = ["ConvNet", "Encoded", "SmallResNet18", "build", "encode", "load_torchscript"]

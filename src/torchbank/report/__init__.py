@@ -1,20 +1,27 @@
 """Pictures of runs, and the comparison of several."""
 
+from torchbank.report._annotated_video import annotate_video
 from torchbank.report._comparison import MEASURES, Comparison, Run, Spread
 from torchbank.report._comparison_pictures import plot_batch_sizes, plot_comparison
+from torchbank.report._contact_sheet import Crop, plot_contact_sheet
 from torchbank.report._curves import plot_loss, plot_scores
 from torchbank.report._drift import FEWEST_REVISITS, plot_drift
+from torchbank.report._identity_timeline import plot_identity_timeline
 from torchbank.report._retrieval_sheet import plot_retrieval_sheet
 
 __all__ = [
     "FEWEST_REVISITS",
     "MEASURES",
     "Comparison",
+    "Crop",
     "Run",
     "Spread",
+    "annotate_video",
     "plot_batch_sizes",
     "plot_comparison",
+    "plot_contact_sheet",
     "plot_drift",
+    "plot_identity_timeline",
     "plot_loss",
     "plot_retrieval_sheet",
     "plot_scores",
