@@ -10,6 +10,7 @@ import numpy as np
 
 from torchbank import report, tracking
 from torchbank.cli._errors import UsageError
+from torchbank.errors import BankFileNotFoundError
 from torchbank.io import write_json
 from torchbank.tracking import Appearances, Footage, IdentityGallery, IdentityLinker, Timed, Whitening
 from torchbank.training import Progress, RunFolder
@@ -221,7 +222,12 @@ def _pair(option: str, text: str, names: Sequence[str]) -> tuple[str, str]:
 
 
 def _known_gallery(plan: Plan, fingerprint: str | None) -> IdentityGallery | None:
-    if plan.gallery is None or not plan.gallery.exists():
+    if plan.gallery is None:
+        return None
+    if not plan.gallery.parent.is_dir():
+        msg = f"cannot write {plan.gallery}: the folder {plan.gallery.parent} does not exist; create it first"
+        raise BankFileNotFoundError(msg)
+    if not plan.gallery.exists():
         return None
     return IdentityGallery.load(plan.gallery, fingerprint=fingerprint)
 

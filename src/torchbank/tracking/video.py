@@ -71,7 +71,8 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         raise BankFileNotFoundError(msg)
     try:
         with av.open(str(path)) as container:
-            if not container.streams.video:
+            # FFmpeg takes any text for a film of a terminal.
+            if not container.streams.video or container.format.name == "tty":
                 msg = f"{path} has no picture in it; expected a video"
                 raise FileFormatError(msg)
             yield container, container.streams.video[0]
