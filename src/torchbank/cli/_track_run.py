@@ -117,7 +117,7 @@ def track_videos(plan: Plan, *, progress_bar: ProgressBar) -> TrackResult:
         RunFolder.create(plan.run, plan.as_json())
         files = _write(plan, linker, at_the_time, corrected)
         with progress_bar("draw") as move:
-            files += _draw(plan, sources, corrected, move)
+            files += _draw(plan, sources, linker, corrected, move)
         return TrackResult(_table(videos, corrected, known), _threshold_text(linker), files, whole)
     finally:
         if gallery is not None:
@@ -294,12 +294,19 @@ def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _draw(
-    plan: Plan, sources: Sequence[_Source], corrected: Appearances, move: Callable[[Progress], None]
+    plan: Plan,
+    sources: Sequence[_Source],
+    linker: IdentityLinker,
+    corrected: Appearances,
+    move: Callable[[Progress], None],
 ) -> list[Path]:
     files: list[Path] = []
     if (corrected.identities > 0).any():
         files.append(plan.run / "timeline.png")
         report.plot_identity_timeline(corrected, files[-1])
+    if linker.calibration is not None:
+        files.append(plan.run / "calibration.png")
+        report.plot_calibration(linker.calibration, files[-1])
     crops: dict[int, list[report.Crop]] = {}
     try:
         for place, source in enumerate(sources[: len(corrected.names)]):

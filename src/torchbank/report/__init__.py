@@ -1,6 +1,7 @@
-"""Pictures of runs, and the comparison of several."""
+"""Pictures of runs and of identities, and the comparison of several runs."""
 
 from torchbank.report._annotated_video import annotate_video
+from torchbank.report._calibration import plot_calibration, plot_virtual_pillar
 from torchbank.report._comparison import MEASURES, Comparison, Run, Spread
 from torchbank.report._comparison_pictures import plot_batch_sizes, plot_comparison
 from torchbank.report._contact_sheet import Crop, plot_contact_sheet
@@ -18,6 +19,7 @@ __all__ = [
     "Spread",
     "annotate_video",
     "plot_batch_sizes",
+    "plot_calibration",
     "plot_comparison",
     "plot_contact_sheet",
     "plot_drift",
@@ -25,4 +27,5 @@ __all__ = [
     "plot_loss",
     "plot_retrieval_sheet",
     "plot_scores",
+    "plot_virtual_pillar",
 ]
