@@ -26,7 +26,9 @@ class Assignment(NamedTuple):
     margin: np.ndarray
 
 
-def assign(similarities: np.ndarray, rivals: np.ndarray, threshold: float, margin: float) -> Assignment:
+def assign(
+    similarities: np.ndarray, rivals: np.ndarray, threshold: float, margin: float, same: np.ndarray | None = None
+) -> Assignment:
     """Maximise the summed similarity of all tracks, each identity taken once, "new" worth the threshold.
 
     A track that has its identity by less than ``margin`` is new instead. The margin is that of the joint decision:
@@ -37,6 +39,8 @@ def assign(similarities: np.ndarray, rivals: np.ndarray, threshold: float, margi
         rivals: ``(n,)`` the best similarity with an identity that the track cannot be; -inf for none.
         threshold: The similarity below which a track is new.
         margin: The least lead of a choice over the second best.
+        same: ``(m, m)`` bool, which identities may be one object that was enrolled twice: those are no alternative
+            to each other. None for none.
 
     Returns:
         `Assignment`.
@@ -54,7 +58,8 @@ def assign(similarities: np.ndarray, rivals: np.ndarray, threshold: float, margi
     margins = np.zeros(tracks)
     for track in np.flatnonzero(choice < columns):
         other = worth.copy()
-        other[track, choice[track]] = IMPOSSIBLE
+        twins = choice[track] if same is None else np.flatnonzero(same[choice[track]])
+        other[track, twins] = IMPOSSIBLE
         other[track, columns + track] = rivals[track] if np.isfinite(rivals[track]) else IMPOSSIBLE
         lead = total - _solve(other)[0]
         margins[track] = lead if lead < -IMPOSSIBLE / 2 else np.inf

@@ -14,9 +14,8 @@ COLUMNS: dict[str, type] = {
     "label": np.int64,
     # Evidence in the look that is being gathered; negative while the track waits to start one.
     "count": np.int64,
-    # Looks and frames of evidence since the track began, of a track that is not decided.
+    # Looks since the track began, of a track that is not decided.
     "looks": np.int64,
-    "evidence": np.int64,
     "score": np.float64,
     # Moments of the gallery: when the track can have begun at the earliest, and when it was seen last.
     "begun": np.int64,
@@ -28,24 +27,28 @@ COLUMNS: dict[str, type] = {
     "first_time": np.float64,
 }
 VECTORS = ("look", "past")
+"""The sum of the embeddings of the look that is being gathered, and the sum of the looks before it."""
 
 
 class Tracks:
-    """Rows of `COLUMNS`, and two sums of embeddings for each.
+    """Rows of `COLUMNS`, and the `VECTORS` of each.
 
     Args:
         dim: Length of an embedding as the tracker gives it.
+        compared: Length of a look as it is compared.
 
     Attributes:
         columns: By name; a row that is not in `index` has no meaning.
         index: The row of each (source, track).
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, compared: int) -> None:
         self.dim = dim
         self.index: dict[tuple[int, int], int] = {}
         self.columns: dict[str, np.ndarray] = {name: np.zeros(0, dtype) for name, dtype in COLUMNS.items()}
-        self.columns |= {name: np.zeros((0, dim), np.float32) for name in VECTORS}
+        self.columns |= {
+            name: np.zeros((0, size), np.float32) for name, size in zip(VECTORS, (dim, compared), strict=True)
+        }
         self._free: list[int] = []
 
     def __getitem__(self, name: str) -> np.ndarray:

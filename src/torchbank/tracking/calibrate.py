@@ -23,6 +23,9 @@ FEWEST_PAIRS = 10
 TAIL = 0.1
 """The share of impostor similarities that the tail is fitted to."""
 
+LIGHTEST = -0.25
+"""The lightest tail that is fitted."""
+
 BETTER_THAN_CHANCE = 10.0
 """A match must find a known object so many times as often as it takes a new one for a known one."""
 
@@ -252,10 +255,25 @@ def _quantile(pairs: np.ndarray, rates: np.ndarray, size: int) -> np.ndarray:
     above = max(1, math.floor(TAIL * len(pairs)))
     start = float(pairs[-above - 1]) if above < len(pairs) else float(pairs[0])
     share = above / len(pairs)
-    mean_excess = float((pairs[-above:] - start).mean())
-    tail = start + mean_excess * np.log(share / each)
+    excess = pairs[-above:] - start
+    scale, shape = _tail(excess.astype(np.float64))
+    ratio = share / each
+    tail = start + scale * (np.log(ratio) if shape == 0 else np.expm1(shape * np.log(ratio)) / shape)
     inside = np.quantile(pairs, 1 - each)
     return np.where(each < share, tail, inside)
+
+
+def _tail(excess: np.ndarray) -> tuple[float, float]:
+    """Scale and shape of a generalised Pareto distribution by its moments, the shape held between -1/4 and 0.
+
+    Similarities are bounded, so their tail is no heavier than an exponential one (shape 0); a few dozen pairs of
+    tracks do not tell how much lighter it is, and -1/4 is near that of a normal distribution at this depth.
+    """
+    mean, variance = float(excess.mean()), float(excess.var())
+    if variance <= 0 or mean <= 0:
+        return mean, 0.0
+    shape = min(0.0, max(LIGHTEST, (1 - mean * mean / variance) / 2))
+    return mean * (1 - shape), shape
 
 
 def _best_of(pairs: np.ndarray, size: int) -> np.ndarray:

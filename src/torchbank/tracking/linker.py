@@ -187,7 +187,7 @@ class IdentityLinker(Adapters):
             gallery.calibration = threshold
         elif threshold is None:
             self._self = SelfCalibration(gallery.dim, false_merge_rate=false_merge_rate, margin=margin or 0.0)
-        self._tracks = Tracks(gallery.dim if self._adapt is None else self._adapt.dim)
+        self._tracks = Tracks(gallery.dim if self._adapt is None else self._adapt.dim, gallery.dim)
         self._history = History(history)
         self._sources: dict[str, _Source] = {}
         self._live: dict[int, set[int]] = {}  # the rows in view of each source, by number
@@ -296,7 +296,7 @@ class IdentityLinker(Adapters):
         columns["begun"][row] = where.moment + 1
         columns["first_frame"][row] = columns["last_frame"][row] = frame
         columns["first_time"][row] = math.nan if time is None else time
-        for name in ("count", "looks", "evidence", "score", "look", "past"):
+        for name in ("count", "looks", "score", "look", "past"):
             columns[name][row] = 0
 
     def _enter(self, rows: np.ndarray, where: _Source) -> None:
@@ -368,10 +368,9 @@ class IdentityLinker(Adapters):
             self._calibrate_with(rows, looks, where, frame)
         unknown = rows[~final]
         if len(unknown):
-            columns["past"][unknown] += columns["look"][unknown]
-            columns["evidence"][unknown] += frames
+            columns["past"][unknown] += looks[~final]
             columns["looks"][unknown] += 1
-            self._decide(unknown, scores[~final], where, frame, time)
+            self._decide(unknown, looks[~final], scores[~final], where, frame, time)
         columns["look"][rows], columns["score"][rows] = 0, 0
         columns["count"][rows] = np.where(columns["final"][rows], -self._pause, 0)
 
@@ -413,7 +412,8 @@ class IdentityLinker(Adapters):
         if self._threshold is not None:
             return float(self._threshold)
         calibration = self.gallery.calibration
-        return math.inf if calibration is None else calibration.at(max(1, len(self.gallery)))
+        # A new track is compared with everyone at each of its looks.
+        return math.inf if calibration is None else calibration.at(max(1, len(self.gallery)) * self._looks)
 
     @property
     def margin(self) -> float:
@@ -423,24 +423,37 @@ class IdentityLinker(Adapters):
         calibration = self.calibration
         return 0.0 if calibration is None else calibration.margin
 
-    def _decide(self, rows: np.ndarray, scores: np.ndarray, where: _Source, frame: int, time: float | None) -> None:
+    def _decide(
+        self,
+        rows: np.ndarray,
+        looks: np.ndarray,
+        scores: np.ndarray,
+        where: _Source,
+        frame: int,
+        time: float | None,
+    ) -> None:
         columns, gallery = self._tracks.columns, self.gallery
-        queries = self._compared(columns["past"][rows] / columns["evidence"][rows, None])
+        # The mean of looks, not of length 1: its similarity is the mean of theirs, which is what a threshold for one
+        # look is fit for. A mean of length 1 is less noisy than a look, and so more similar to everyone.
+        queries = columns["past"][rows] / columns["looks"][rows, None]
         threshold = self.threshold
         candidates, similarities, rivals = self._candidates(rows, queries, where)
-        outcome = assign(similarities, rivals, threshold, self.margin)
+        same = None
+        if self.margin > 0 and (similarities >= threshold).any():
+            same = self._alike(candidates) >= threshold
+        outcome = assign(similarities, rivals, threshold, self.margin, same)
         best = similarities.max(axis=1, initial=-np.inf)
         for position, row in enumerate(rows.tolist()):
             choice = int(outcome.choice[position])
             when = {"frame": frame, "time": time, "source": where.name}
             if choice != NEW:
                 identity = int(candidates[choice])
-                gallery.add(identity, queries[position], scores=scores[position : position + 1], **when)
+                gallery.add(identity, looks[position], scores=scores[position : position + 1], **when)
             elif columns["looks"][row] >= self._looks and gallery.has_room:
                 identity = int(columns["number"][row])
                 label = int(columns["label"][row])
                 gallery.enroll(
-                    queries[position], identity=identity, label=label, scores=scores[position : position + 1], **when
+                    looks[position], identity=identity, label=label, scores=scores[position : position + 1], **when
                 )
             else:
                 continue
@@ -486,11 +499,20 @@ class IdentityLinker(Adapters):
         full = np.full((count, len(candidates) + 1), -np.inf)
         columns_found = np.searchsorted(candidates, found.identities)
         columns_found[found.identities == 0] = len(candidates)
-        np.put_along_axis(full, columns_found, found.similarities.astype(np.float64), axis=1)
+        scaled = found.similarities * np.linalg.norm(queries, axis=1, keepdims=True)
+        np.put_along_axis(full, columns_found, scaled.astype(np.float64), axis=1)
         full = full[:, :-1]
         open_ = may[:, seats]
         rivals = np.where(open_, -np.inf, full).max(axis=1)
         return candidates, np.where(open_, full, -np.inf), rivals
+
+    def _alike(self, identities: np.ndarray) -> np.ndarray:
+        """``(m, m)`` the largest similarity of two samples, for each two identities."""
+        samples = [self.gallery.samples(int(identity)).embeddings.float().cpu().numpy() for identity in identities]
+        starts = np.cumsum([0, *map(len, samples[:-1])])
+        every = np.concatenate(samples)
+        alike = np.maximum.reduceat(every @ every.T, starts, axis=1)
+        return np.maximum.reduceat(alike, starts, axis=0)
 
     def _eligible(self, rows: np.ndarray, where: _Source) -> np.ndarray:
         """``(n, seats)`` bool: who was not in view since the track began, and can have come here."""
