@@ -47,8 +47,13 @@ def read_mot(path: str | Path) -> MotRows:
     if not path.is_file():
         msg = f"there is no file {path}"
         raise BankFileNotFoundError(msg)
+    try:
+        text = path.read_text()
+    except UnicodeDecodeError as error:
+        msg = f"{path} is no text; expected lines of frame, id, left, top, width, height, ..."
+        raise FileFormatError(msg) from error
     rows = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(text.splitlines(), start=1):
         words = line.replace(",", " ").split()
         if not words:
             continue
