@@ -59,8 +59,8 @@ def _histogram(axes: "Axes", values: np.ndarray, bins: np.ndarray, color: str, h
     if not len(values):
         return
     weights = np.full(len(values), 1 / len(values))
-    axes.hist(values, bins=bins, weights=weights, color=color, alpha=0.55, label=label)
-    axes.hist(values, bins=bins, weights=weights, color=color, histtype="step", linewidth=2, hatch=hatch)
+    axes.hist(values, bins=bins.tolist(), weights=weights, color=color, alpha=0.55, label=label)
+    axes.hist(values, bins=bins.tolist(), weights=weights, color=color, histtype="step", linewidth=2, hatch=hatch)
 
 
 def plot_virtual_pillar(

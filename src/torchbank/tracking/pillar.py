@@ -114,12 +114,12 @@ def virtual_pillar(
                     gallery, threshold=found, adapt=adapt, evidence_frames=evidence_frames, looks=looks
                 )
                 visible, cut, parts = _cut(moments, tracks, hidden, gap * fps, evidence_frames * looks)
-                seen = {"boxes": boxes, "scores": scores}
                 linker.link_all(
                     moments[visible],
                     cut[visible],
                     rows[visible],
-                    **{name: None if column is None else np.asarray(column)[visible] for name, column in seen.items()},
+                    boxes=None if boxes is None else np.asarray(boxes)[visible],
+                    scores=None if scores is None else np.asarray(scores)[visible],
                 )
                 counts[kind, :, place] += _outcomes(linker, parts)
     raw, adapted = (PillarCurve(gaps, *part) for part in counts)
