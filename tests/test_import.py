@@ -4,7 +4,20 @@ import json
 import subprocess
 import sys
 
-OPTIONAL = ("accelerate", "kornia", "PIL", "tensorboard", "matplotlib", "tyro", "rich", "faiss", "jinja2", "scipy")
+OPTIONAL = (
+    "accelerate",
+    "kornia",
+    "PIL",
+    "tensorboard",
+    "matplotlib",
+    "tyro",
+    "rich",
+    "faiss",
+    "jinja2",
+    "scipy",
+    "motrics",
+    "av",
+)
 
 
 def run(script: str) -> dict:

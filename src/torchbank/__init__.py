@@ -3,7 +3,8 @@
 A bank (`MemoryBank`, `KeyedMemoryBank`, `ReservoirMemoryBank`) keeps rows; its reads (``attend``, ``nearest``,
 ``pair_sum``) and the functions of `torchbank.losses` compare a batch with all of them at once. `load` reads a
 saved bank. The rooms that train (`data`, `encoders`, `evaluation`, `training`, `methods`, `report`) are
-imported when they are first used, and need the extra ``torchbank[train]``.
+imported when they are first used, and need the extra ``torchbank[train]``; `tracking`, which gives tracked objects
+their old ids back, needs ``torchbank[tracking]``.
 """
 
 import importlib
@@ -24,7 +25,7 @@ from torchbank.io import load
 from torchbank.reads import Neighbors, PairFunction, PairSum, Readout
 
 if TYPE_CHECKING:
-    from torchbank import data, encoders, evaluation, methods, report, training
+    from torchbank import data, encoders, evaluation, methods, report, tracking, training
     from torchbank.encoders import encode
 
 __all__ = [
@@ -53,11 +54,12 @@ __all__ = [
     "methods",
     "reads",
     "report",
+    "tracking",
     "training",
 ]
 __version__ = "0.1.0"
 
-_LAZY = ("data", "encoders", "evaluation", "methods", "report", "training")
+_LAZY = ("data", "encoders", "evaluation", "methods", "report", "tracking", "training")
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,10 @@ def load_torchscript(file: str) -> nn.Module:
         msg = f"no TorchScript file at {file!r}; expected torchscript:FILE with a module saved by torch.jit.save"
         raise BankValueError(msg)
     try:
-        return torch.jit.load(file, map_location="cpu")
+        with warnings.catch_warnings():
+            # torch advises against writing new files of this kind; it says so of reading too.
+            warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+            return torch.jit.load(file, map_location="cpu")
     except (RuntimeError, ValueError) as error:
         msg = f"cannot read {file!r} as TorchScript; expected a module saved by torch.jit.save"
         raise FileFormatError(msg) from error

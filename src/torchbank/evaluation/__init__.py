@@ -1,23 +1,36 @@
-"""Scores of frozen features: retrieval, pairs, weighted k-NN, linear probes on all labels and on few."""
+"""Scores of frozen features, of retrieval and of tracking."""
 
 from torchbank.evaluation._knn import KNNScores, knn
 from torchbank.evaluation._linear_probe import WEIGHT_DECAYS, ProbeScores, linear_probe, low_shot
+from torchbank.evaluation._open_set import OpenSetScores, open_set
+from torchbank.evaluation._overlaps import overlaps
 from torchbank.evaluation._paired_retrieval import PairedScores, paired_retrieval
+from torchbank.evaluation._reassociation import Reassociation, reassociation
 from torchbank.evaluation._retrieval import RetrievalScores, retrieval, retrieval_examples
 from torchbank.evaluation._rows_by_class import low_shot_rows, support_and_query
+from torchbank.evaluation._tracks import Tracks
+from torchbank.evaluation.tracking import TrackingScores, tracking_scores
 
 __all__ = [
     "WEIGHT_DECAYS",
     "KNNScores",
+    "OpenSetScores",
     "PairedScores",
     "ProbeScores",
+    "Reassociation",
     "RetrievalScores",
+    "TrackingScores",
+    "Tracks",
     "knn",
     "linear_probe",
     "low_shot",
     "low_shot_rows",
+    "open_set",
+    "overlaps",
     "paired_retrieval",
+    "reassociation",
     "retrieval",
     "retrieval_examples",
     "support_and_query",
+    "tracking_scores",
 ]

@@ -15,6 +15,8 @@ from torchbank.io._tensor_file import copy_column, read_tensors, write_tensors
 from torchbank.reads import passing, release
 
 KIND = "bank"
+READERS = {"gallery": "torchbank.tracking.IdentityGallery.load"}
+"""What reads files of another kind."""
 
 
 def save(bank: Bank, path: str | Path, *, encoder: str | None = None, data: str | None = None) -> None:
@@ -68,7 +70,8 @@ def load(path: str | Path, *, device: torch.device | str | None = None, storage:
     storage = parse_storage(storage)
     tensors, header = read_tensors(path)
     if header.get("kind") != KIND:
-        msg = f"{path} was written by torchbank but holds no bank; read it with torchbank.io.read_tensors"
+        reader = READERS.get(header.get("kind", ""), "torchbank.io.read_tensors")
+        msg = f"{path} was written by torchbank but holds no bank; read it with {reader}"
         raise FileFormatError(msg)
     bank = _build(path, header, tensors, device, storage)
     try:

@@ -1,24 +1,34 @@
-"""Pictures of runs, and the comparison of several."""
+"""Pictures of runs and of identities, and the comparison of several runs."""
 
+from torchbank.report._annotated_video import annotate_video
+from torchbank.report._calibration import plot_calibration, plot_virtual_pillar
 from torchbank.report._comparison import MEASURES, Comparison, Run, Spread
 from torchbank.report._comparison_pictures import plot_batch_sizes, plot_comparison
+from torchbank.report._contact_sheet import Crop, plot_contact_sheet
 from torchbank.report._curves import plot_loss, plot_scores
 from torchbank.report._drift import FEWEST_REVISITS, plot_drift
 from torchbank.report._health import has_health, plot_health
+from torchbank.report._identity_timeline import plot_identity_timeline
 from torchbank.report._retrieval_sheet import plot_retrieval_sheet
 
 __all__ = [
     "FEWEST_REVISITS",
     "MEASURES",
     "Comparison",
+    "Crop",
     "Run",
     "Spread",
+    "annotate_video",
     "has_health",
     "plot_batch_sizes",
+    "plot_calibration",
     "plot_comparison",
+    "plot_contact_sheet",
     "plot_drift",
     "plot_health",
+    "plot_identity_timeline",
     "plot_loss",
     "plot_retrieval_sheet",
     "plot_scores",
+    "plot_virtual_pillar",
 ]

@@ -1,0 +1,210 @@
+"""Which samples of an identity stay: the bank under a gallery and its replacement rules.
+
+Axes: seats (identities that there is room for), kept (samples of one identity), batch (rows of one push). A seat owns
+``kept`` slots in a row. A push holds at most one row for each seat.
+"""
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from torchbank.banks import Bank, BankView, Replacement
+from torchbank.errors import check_choice
+
+FIELDS = {
+    "identity": torch.int64,
+    "label": torch.int64,
+    "score": torch.float32,
+    "frame": torch.int64,
+    "time": torch.float64,
+    "source": torch.int64,
+}
+
+
+class SampleRule(Replacement):
+    """A sample takes an empty slot of its seat while there is one; then the rule decides."""
+
+    inputs = ("seat",)
+    taken: Tensor
+
+    def __init__(self, seats: int, kept: int) -> None:
+        super().__init__()
+        self.kept = kept
+        # Samples that each seat was ever given, since it was last emptied.
+        self.register_buffer("taken", torch.zeros(seats, dtype=torch.int64))
+
+    def slots(self, rows: BankView, stored: BankView, total: Int64[Tensor, ""]) -> Int64[Tensor, " batch"]:  # noqa: ARG002
+        """The first free slot of the seat, or the one that the rule gives up."""
+        seat = rows.fields["seat"]
+        number = self.taken[seat]
+        self.taken.index_add_(0, seat, rows.valid.to(torch.int64))
+        slots = seat[:, None] * self.kept + torch.arange(self.kept, device=seat.device)
+        place = torch.where(number < self.kept, number, self.given_up(rows, slots, number, stored))
+        return seat * self.kept + place
+
+    @abstractmethod
+    def given_up(
+        self, rows: BankView, slots: Int64[Tensor, "batch kept"], number: Int64[Tensor, " batch"], stored: BankView
+    ) -> Int64[Tensor, " batch"]:
+        """Which of a seat's samples gives way, counted from 0, where all of its slots are filled.
+
+        Args:
+            rows: The new samples.
+            slots: The slots of the seat of each.
+            number: How many samples the seat was given before.
+            stored: Everything in the bank.
+        """
+
+
+class Newest(SampleRule):
+    """The last ``kept`` samples."""
+
+    def given_up(
+        self,
+        rows: BankView,  # noqa: ARG002
+        slots: Int64[Tensor, "batch kept"],  # noqa: ARG002
+        number: Int64[Tensor, " batch"],
+        stored: BankView,  # noqa: ARG002
+    ) -> Int64[Tensor, " batch"]:
+        """The oldest."""
+        return number % self.kept
+
+
+class Uniform(SampleRule):
+    """Samples spread over the lifetime of the identity: its first, its newest, and even steps between them.
+
+    The sample gives way whose two neighbours in time are closest to each other, so that the widest gap that it
+    leaves is the smallest one possible.
+    """
+
+    def given_up(
+        self,
+        rows: BankView,
+        slots: Int64[Tensor, "batch kept"],
+        number: Int64[Tensor, " batch"],  # noqa: ARG002
+        stored: BankView,
+    ) -> Int64[Tensor, " batch"]:
+        """Any but the first; among equals the oldest."""
+        steps, order = stored.steps[slots].sort(dim=1, stable=True)
+        after = torch.cat([steps[:, 2:], rows.steps[:, None]], dim=1)
+        # With one slot there is nothing between the first and the newest: the newest stays.
+        between = after - steps[:, :-1] if self.kept > 1 else torch.zeros_like(steps)
+        choice = between.argmin(dim=1, keepdim=True) + (self.kept > 1)
+        return order.gather(1, choice).squeeze(1)
+
+
+class Diverse(SampleRule):
+    """Samples that differ: of the two that are most alike, the new one counted, the older gives way."""
+
+    def given_up(
+        self,
+        rows: BankView,
+        slots: Int64[Tensor, "batch kept"],
+        number: Int64[Tensor, " batch"],  # noqa: ARG002
+        stored: BankView,
+    ) -> Int64[Tensor, " batch"]:
+        """One of the closest pair."""
+        order = stored.steps[slots].argsort(dim=1, stable=True)
+        oldest_first = stored.embeddings[slots.gather(1, order)].float()
+        samples = torch.cat([oldest_first, rows.embeddings[:, None].float()], dim=1)
+        alike = samples @ samples.mT
+        # Row i against the later ones only: the row of the closest pair is then its older member.
+        later = torch.ones(self.kept + 1, self.kept + 1, dtype=torch.bool, device=alike.device).triu(1)
+        closest = alike.masked_fill(~later, -torch.inf).amax(dim=2)[:, : self.kept]
+        return order.gather(1, closest.argmax(dim=1, keepdim=True)).squeeze(1)
+
+
+class Mean(SampleRule):
+    """One prototype: the running mean of all samples, so that its score is the mean of their scores."""
+
+    def given_up(
+        self,
+        rows: BankView,  # noqa: ARG002
+        slots: Int64[Tensor, "batch kept"],  # noqa: ARG002
+        number: Int64[Tensor, " batch"],
+        stored: BankView,  # noqa: ARG002
+    ) -> Int64[Tensor, " batch"]:
+        """The prototype itself."""
+        return torch.zeros_like(number)
+
+    def merge(self, rows: BankView, slots: Int64[Tensor, " batch"], stored: BankView) -> Tensor:
+        """The mean over one more sample."""
+        count = self.taken[rows.fields["seat"]].clamp_min(1)[:, None]
+        before = torch.where(count > 1, stored.embeddings[slots.clamp_min(0)].float(), 0)
+        return torch.lerp(before, rows.embeddings.float(), 1 / count).to(rows.embeddings.dtype)
+
+
+RULES: dict[str, type[SampleRule]] = {"uniform": Uniform, "newest": Newest, "diverse": Diverse, "mean": Mean}
+
+
+class SampleBank(Bank):
+    """The samples of a gallery: ``kept`` slots for each of ``seats`` identities, one under ``rule="mean"``.
+
+    Args:
+        seats: How many identities there is room for.
+        kept: Samples of each.
+        dim: Length of an embedding.
+        rule: A key of `RULES`.
+        dtype: Of the rows.
+        device: Where the bank lies.
+    """
+
+    def __init__(
+        self, seats: int, kept: int, dim: int, *, rule: str, dtype: torch.dtype, device: torch.device | str | None
+    ) -> None:
+        check_choice("rule", rule, *RULES)
+        self.kept = 1 if rule == "mean" else kept
+        self.rule = rule
+        replacement = RULES[rule](seats, self.kept)
+        super().__init__(
+            seats * self.kept, dim, fields=FIELDS, metric="cosine", dtype=dtype, device=device, replacement=replacement
+        )
+
+    def options(self) -> dict[str, Any]:
+        """The gallery writes its own header."""
+        return {"rule": self.rule, "kept": self.kept}
+
+    def slots_of(self, seat: int) -> Int64[Tensor, " samples"]:
+        """The slots of a seat that hold a sample, oldest first."""
+        own = slice(seat * self.kept, (seat + 1) * self.kept)
+        filled = self.generations[own].nonzero().squeeze(1)
+        order = self.steps[own][filled].argsort(stable=True)
+        return filled[order] + seat * self.kept
+
+    def erase(self, slots: Int64[Tensor, " samples"]) -> None:
+        """Put zeros in the place of rows and all that is stored beside them."""
+        for column in (self.embeddings, *self.fields.values(), self.steps, self.generations):
+            column[slots] = 0
+
+    def empty(self, seat: int) -> None:
+        """Erase all of a seat."""
+        self.erase(torch.arange(seat * self.kept, (seat + 1) * self.kept, device=self.device))
+        self._taken[seat] = 0
+
+    @property
+    def _taken(self) -> Int64[Tensor, " seats"]:
+        return self.replacement.get_buffer("taken")
+
+    def refill(self, seat: int, samples: BankView, identity: int) -> None:
+        """Give a seat samples that the bank held before, oldest first, in place of its own."""
+        self.empty(seat)
+        for row in samples.steps.argsort(stable=True).split(1):
+            one = samples.rows(row)
+            fields = {**one.fields, "identity": torch.full_like(row, identity), "seat": torch.full_like(row, seat)}
+            self._push(one.embeddings, fields, step=one.steps[0], check=False)
+
+    def combine(self, seat: int, other: int, identity: int) -> None:
+        """Give a seat the samples of another beside its own; the other is empty then."""
+        if self.rule == "mean":
+            weights = self._taken[[seat, other]].float()
+            means = self.embeddings[[seat, other]].float()
+            self.embeddings[seat] = (weights @ means / weights.sum().clamp_min(1)).to(self.dtype)
+            self.generations[seat] += self.generations[other]
+            self._taken[seat] += self._taken[other]
+        else:
+            both = torch.cat([self.slots_of(seat), self.slots_of(other)])
+            self.refill(seat, self.gather(both), identity)
+        self.empty(other)
