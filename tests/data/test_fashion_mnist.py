@@ -20,7 +20,7 @@ def idx(array: np.ndarray) -> bytes:
 def write_files(root: Path, *, suffix: str = "") -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(0)
     for part, count in (("train", 30), ("t10k", 12)):
-        images, labels = random.integers(0, 256, (count, 28, 28)), random.integers(0, 10, count)
+        images, labels = random.integers(0, 256, (count, 28, 28)), random.permutation(count) % 10
         for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
             content = gzip.compress(idx(array)) if suffix else idx(array)
             (root / f"{part}-{kind}-ubyte{suffix}").write_bytes(content)

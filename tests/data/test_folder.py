@@ -55,7 +55,7 @@ def test_folder__seed_and_fraction_choose_the_classes(root):
     assert len(test_classes(test_fraction=0.7)) == 4
 
 
-def test_folder__parts_that_are_given_may_share_classes(tmp_path):
+def test_folder__parts_may_be_given(tmp_path):
     for part, names in (("train", ("apple", "fig")), ("test", ("fig", "kiwi"))):
         for name in names:
             for number in range(2):
@@ -63,7 +63,9 @@ def test_folder__parts_that_are_given_may_share_classes(tmp_path):
     split = load(tmp_path)
     assert split.train.class_names == split.test.class_names == ("apple", "fig", "kiwi")
     assert (split.train.labels.tolist(), split.test.labels.tolist()) == ([0, 0, 1, 1], [1, 1, 2, 2])
-    assert split.shares_classes
+    # Nothing trained on is a kiwi.
+    assert not split.shares_classes
+    assert data.Split(split.train, split.train).shares_classes
     assert (split.test.image(2)[:, 0, 0] * 255).tolist() == [ord("e"), ord("k"), 0]
     assert split.train.fingerprint != split.test.fingerprint
 

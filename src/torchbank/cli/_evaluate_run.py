@@ -156,7 +156,7 @@ class _Probes:
             return self._encode("train", self.split.train), self.test
         seed = self.settings.seed
         self.notes.append(
-            f"no class of {self.split.test.name} is in both of its parts, so its test images are classified by one "
+            f"not every test class of {self.split.test.name} is trained on, so its test images are classified by one "
             f"another: half of each class (seed {seed}) is labelled, the other half is asked"
         )
         labelled, asked = (

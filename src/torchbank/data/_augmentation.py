@@ -40,7 +40,7 @@ def augmentation(name: str, image_shape: ImageShape, *, local_crops: int = 10) -
     | `moco-cifar` | 2 | MoCo's CIFAR-10 recipe: crops from 8 %, no blur |
     | `simclr` | 2 | [Chen et al. 2020](arXiv:2002.05709): crops from 8 %, twice the jitter |
     | `massl` | 2 + `local_crops` | [Silva et al. 2024](arXiv:2407.17486): global crops from 32 %, local ones from 5 % |
-    | `glyph-views` | 2 | `glyph`, half as much again |
+    | `glyph-views` | 2 | `glyph`, moved farther |
     | `glyph-massl` | 2 + `local_crops` | `glyph-views`, and crops of 5 to 32 % of it |
 
     A blur covers a tenth of the image. Local crops have 96/224 of its height and width. Images that are not of three

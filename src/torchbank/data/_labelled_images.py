@@ -109,8 +109,8 @@ class LabelledImages(LabelledExamples):
 class Split(NamedTuple):
     """Two parts of a data set: train on one, test on the other.
 
-    Where they have no class in common, the test is retrieval on classes never seen; where they share their
-    classes (`shares_classes`), it is recognising them.
+    Where training shows every class of the test (`shares_classes`), the test is recognising them; otherwise it is
+    retrieval, on classes never seen.
     """
 
     train: LabelledExamples
@@ -118,9 +118,9 @@ class Split(NamedTuple):
 
     @property
     def shares_classes(self) -> bool:
-        """Whether any class is in both parts: they name their classes alike, and some label is in both."""
+        """Whether every class of the test is trained on: both name their classes alike, and no test label is new."""
         named_alike = self.train.class_names == self.test.class_names
-        return named_alike and bool(torch.isin(self.test.labels.unique(), self.train.labels).any())
+        return named_alike and bool(torch.isin(self.test.labels.unique(), self.train.labels).all())
 
 
 class ArrayImages(LabelledImages):

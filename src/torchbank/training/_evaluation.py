@@ -28,9 +28,9 @@ def evaluate(encoder: nn.Module, split: data.Split, *, workers: int = 0) -> Eval
     """Score an encoder on the test part of its data.
 
     - Text pairs: how often a text finds its partner (`torchbank.evaluation.paired_retrieval`), both ways.
-    - Classes that train and test share: accuracy of a vote of the 200 nearest training images, each weighted by
-      exp(similarity / 0.1) (`torchbank.evaluation.knn`, preset "instdisc").
-    - Classes never seen: retrieval among the test images (`torchbank.evaluation.retrieval`).
+    - Images whose classes are all trained on (`shares_classes`): accuracy of a vote of the 200 nearest training
+      images, each weighted by exp(similarity / 0.1) (`torchbank.evaluation.knn`, preset "instdisc").
+    - Other images: retrieval among the test images (`torchbank.evaluation.retrieval`).
 
     Args:
         encoder: What is scored.
