@@ -36,7 +36,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
     machine, paths = results.machine, []
     for number, name, label in (
         ("median_ms", "time", "milliseconds"),
-        ("extra_mb", "memory", "MB beyond bank and inputs"),
+        ("extra_mb", "memory", "MB beyond bank and inputs (1: below 1)"),
     ):
         path = folder / f"benchmark-{name}.png"
         with _style.picture(path) as figure:
