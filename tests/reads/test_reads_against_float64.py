@@ -14,6 +14,12 @@ HINGE = PairFunction(
     value=lambda s, same, margin: torch.where(same, 1 - s, (s - margin).clamp_min(0)),
     derivative=lambda s, same, margin: torch.where(same, -torch.ones_like(s), (s > margin).to(s.dtype)),
 )
+EXCESS = PairFunction(
+    "test_weighted_excess",
+    value=lambda s, same, factor, margin: (1 + factor * same) * (s - margin).clamp_min(0),
+    derivative=lambda s, same, factor, margin: (1 + factor * same) * (s > margin).to(s.dtype),
+    zero_up_to=lambda factor, margin: margin,
+)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -66,6 +72,22 @@ def test_pair_sum__a_parameter_for_each_query(impl: str) -> None:
     assert torch.equal(given.count, torch.cat([each.count for each in alone]))
     (expected,) = torch.autograd.grad(sum(each.value.sum() for each in alone), queries)
     torch.testing.assert_close(gradient, expected)
+
+
+@pytest.mark.parametrize("margin", [-2.0, 0.5, 0.9, 2.0])
+@pytest.mark.parametrize("kind", KINDS)
+def test_pair_sum__few_pairs_above_a_margin(kind: str, margin: float) -> None:
+    """All, a twentieth, hardly any and none of the pairs, listed or not, make the same sums and gradient."""
+    queries, bank = unit(7, 12, 0).double().requires_grad_(), unit(20_000, 12, 1)
+    labels, selection = (torch.arange(7) % 3, torch.arange(20_000) % 4), selections(7, 20_000)[kind]
+    f = EXCESS.with_parameters(2.0, margin + torch.linspace(0.0, 0.1, 7, dtype=torch.float64))
+    sums, gradients = [], []
+    for impl in ("reference", "blocked"):
+        given = pair_sum(queries, bank, f, labels=labels, selection=selection, impl=impl)
+        sums.append(torch.stack((given.value.detach(), given.count)))
+        gradients += torch.autograd.grad(given.value.sum(), queries)
+    torch.testing.assert_close(sums[1], sums[0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("metric", "impl"), [("dot", "auto"), ("dot", "blocked"), ("euclidean", "blocked")])

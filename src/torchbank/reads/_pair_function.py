@@ -28,7 +28,8 @@ class PairFunction:
         parameters: Handed to both: numbers such as a margin, then tensors ``(batch,)`` with one number for each
             query, which arrive as ``(batch, 1)`` and are constants to autograd.
         zero_up_to: ``zero_up_to(*parameters)`` returns the score, or scores (batch, 1), up to which both are 0,
-            as under a margin: rows without a higher score are then not looked at again.
+            as under a margin: where few pairs score higher, ``value`` and ``derivative`` are asked for these alone,
+            as ``(pairs, 1)``.
         closed_form: ``"score"`` says that f is s, ``"distance"`` that it is 1 - s, ``"excess"`` that it is
             max(s - margin, 0) with the margin as its one parameter: a kernel then sums it on a GPU in one pass.
             It must agree with ``value`` and ``derivative``.

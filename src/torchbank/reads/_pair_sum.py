@@ -6,8 +6,8 @@ The forward pass sums f and f' M together, so the gradient by the queries is at 
 from typing import Any, get_args
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
 
 from torchbank.errors import BankValueError, check_choice
 from torchbank.reads._cuda_forms import pair_sum_form
@@ -19,8 +19,8 @@ from torchbank.reads._results import PairSum
 from torchbank.reads._selection import SCHEMA, FlatSelection, Match, Selection, brought, real_rows
 from torchbank.reads._stream import Block, stream
 
-# Below this share of active rows, gathering them is cheaper than multiplying all.
-_FEW = 0.5
+# Up to this share of active pairs, to list them is cheaper than to take f of all and to multiply with all rows.
+_FEW = 1 / 16
 
 
 def pair_sum(
@@ -132,65 +132,86 @@ def pair_sum_blocked(
     value = queries.new_zeros(queries.shape[0])
     count = torch.zeros_like(value)
     gradient = torch.zeros_like(queries)
-    parameters = f.arguments()
     threshold = _threshold(f, queries)
-    selects = bool(selection.exclude or selection.include or selection.bias is not None)
-    for block in stream(queries, rows, selection, contiguous="query" if threshold is None else "row"):
-        if threshold is not None:
-            above = (block.scores.amax(dim=0) > threshold).nonzero().squeeze(1)
-            if not len(above):
-                continue
-            block = block.only(above) if len(above) < _FEW * len(block.rows) else block
-        same = _same(block, labels)
-        terms = f.value(block.scores, same, *parameters)
-        slopes = f.derivative(block.scores, same, *parameters)
-        if selects:
-            terms, slopes = _own(terms, block.scores), _own(slopes, block.scores)
-            # A row left out may have any value, infinite ones too, so it is overwritten and not multiplied by 0.
-            block.leave_out(0.0, terms, slopes)
-        active = slopes != 0
-        if block.bias is None:
-            count += active.sum(dim=1)
-        else:
-            weights, gone = block.bias.exp(), block.bias == -torch.inf
-            terms.masked_fill_(gone, 0.0).mul_(weights)
-            slopes.masked_fill_(gone, 0.0).mul_(weights)
-            count += (active * weights).sum(dim=1)
-        value += terms.sum(dim=1)
-        _add_gradient(gradient, slopes, active, block.rows)
+    for block in stream(queries, rows, selection, contiguous="row" if queries.device.type == "cpu" else "query"):
+        pairs = None if threshold is None else _few_active(block, threshold)
+        sums = _sum_all(f, block, labels) if pairs is None else _sum_pairs(f, block, labels, *pairs)
+        for total, part in zip((value, count, gradient), sums, strict=True):
+            total += part
     return value, count, gradient
 
 
-def _threshold(f: PairFunction, queries: Tensor) -> float | None:
-    """The score up to which f is 0 for all queries; None where that saves nothing, or asking would wait for the device.
-
-    Looking at every score once for the highest of each row is cheaper than the few passes that f takes.
-    """
-    if f.zero_up_to is None or queries.device.type != "cpu" or not len(queries):
+def _threshold(f: PairFunction, queries: Tensor) -> Tensor | None:
+    """The scores, 0-d or (batch, 1), up to which f is 0; None where asking how many are higher would wait for a GPU."""
+    if f.zero_up_to is None or queries.device.type != "cpu":
         return None
-    return float(torch.as_tensor(f.zero_up_to(*f.arguments())).min())
+    return torch.as_tensor(f.zero_up_to(*f.arguments()), dtype=queries.dtype)
+
+
+def _few_active(block: Block, threshold: Tensor) -> tuple[Tensor, Tensor] | None:
+    """The queries, ascending, and columns (pairs,) where f is not 0; None where to sum all of them is as fast."""
+    active = block.scores > threshold
+    block.leave_out(False, active)
+    if block.bias is not None:
+        active &= block.bias != -torch.inf
+    if int(active.count_nonzero()) > _FEW * active.numel():
+        return None
+    batch, columns = active.shape
+    # The table lies in memory by columns, and to sort what is found by queries is cheaper than to search it by queries.
+    found = active.T.reshape(-1).nonzero().squeeze(1)
+    found = (found % batch).mul_(columns).add_(found // batch).sort().values
+    return found // columns, found % columns
+
+
+def _sum_pairs(
+    f: PairFunction,
+    block: Block,
+    labels: Match | None,
+    queries: Int64[Tensor, " pairs"],
+    columns: Int64[Tensor, " pairs"],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Value, count and gradient of some pairs of a block, each as if it were a query with one row."""
+    scores = block.scores[queries, columns][:, None]
+    same = torch.zeros_like(scores, dtype=torch.bool)
+    if labels is not None:
+        same = (labels[0][queries] == block.values_of(labels[1])[columns])[:, None]
+    parameters = [each[queries] if isinstance(each, Tensor) else each for each in f.arguments()]
+    terms, slopes = f.value(scores, same, *parameters)[:, 0], f.derivative(scores, same, *parameters)[:, 0]
+    active = (slopes != 0).to(terms.dtype)
+    if block.bias is not None:
+        weights = block.bias.exp()[columns]
+        terms, slopes, active = terms * weights, slopes * weights, active * weights
+    batch = len(block.scores)
+    value, count = (terms.new_zeros(batch).index_add_(0, queries, each) for each in (terms, active))
+    ends = queries.bincount(minlength=batch).cumsum(0)
+    starts = torch.cat((ends.new_zeros(1), ends[:-1]))
+    gradient = nn.functional.embedding_bag(columns, block.rows, starts, mode="sum", per_sample_weights=slopes)
+    return value, count, gradient
+
+
+def _sum_all(f: PairFunction, block: Block, labels: Match | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Value, count and gradient of all pairs of a block."""
+    same = _same(block, labels)
+    terms = f.value(block.scores, same, *f.arguments())
+    slopes = f.derivative(block.scores, same, *f.arguments())
+    if block.selection.exclude or block.selection.include or block.bias is not None:
+        terms, slopes = _own(terms, block.scores), _own(slopes, block.scores)
+        # A row left out may have any value, infinite ones too, so it is overwritten and not multiplied by 0.
+        block.leave_out(0.0, terms, slopes)
+    active = slopes != 0
+    if block.bias is not None:
+        weights, gone = block.bias.exp(), block.bias == -torch.inf
+        terms.masked_fill_(gone, 0.0).mul_(weights)
+        slopes.masked_fill_(gone, 0.0).mul_(weights)
+        active = active * weights
+    return terms.sum(dim=1), active.sum(dim=1), slopes @ block.rows
 
 
 def _own(values: Tensor, scores: Tensor) -> Tensor:
     """Values that may be written in place: a pair function may return the scores themselves, or an expanded number."""
     dense = values.is_contiguous() or values.T.is_contiguous()
     shared = values.data_ptr() == scores.data_ptr() or not dense
-    return values.clone(memory_format=torch.contiguous_format) if shared else values
-
-
-def _add_gradient(
-    gradient: Float[Tensor, "batch dim"],
-    slopes: Float[Tensor, "batch columns"],
-    active: Bool[Tensor, "batch columns"],
-    rows: Float[Tensor, "columns dim"],
-) -> None:
-    """Add ``slopes @ rows``, on the CPU from the active rows only where they are few, as under a margin."""
-    if slopes.device.type == "cpu":
-        columns = active.any(dim=0).nonzero().squeeze(1)
-        if len(columns) < _FEW * len(rows):
-            gradient.addmm_(slopes.index_select(1, columns), rows.index_select(0, columns))
-            return
-    gradient.addmm_(slopes, rows)
+    return torch.empty_like(scores).copy_(values) if shared else values
 
 
 def _same(block: Block, labels: Match | None) -> Tensor:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
 from torchbank.reads._selection import Clause, Selection, agreement
@@ -42,7 +42,7 @@ class Block:
     selection: Selection
     bias: Float[Tensor, " columns"] | None
 
-    def leave_out(self, fill: float, *values: Float[Tensor, "batch columns"]) -> None:
+    def leave_out(self, fill: float, *values: Shaped[Tensor, "batch columns"]) -> None:
         """Write ``fill`` into each of ``values`` in place wherever the selection leaves a row out for a query."""
         for clause in self.selection.exclude:
             columns = _columns_that_may_agree(clause, self.slots)
@@ -127,14 +127,17 @@ def _table(buffer: Tensor, batch: int, columns: int, contiguous: str) -> Float[T
 
 
 def _steps(rows: int, size: int, selection: Selection) -> Iterator[Step]:
-    """Runs of ``size`` rows, or of each run the rows that agree with a query."""
-    for start in range(0, rows, size):
-        run = slice(start, min(start + size, rows))
+    """Runs of ``size`` rows, or of runs as long as may be the at most ``size`` rows that agree with a query."""
+    span = int(size / _SPARSE / len(selection.include)) if selection.include else size
+    for start in range(0, rows, span):
+        run = slice(start, min(start + span, rows))
         picked = _included_columns(selection.include, run) if selection.include else None
-        if picked is None:
-            yield run.stop, run
-        else:
+        if picked is not None:
             yield run.stop, picked + start if len(picked) else None
+            continue
+        for first in range(start, run.stop, size):
+            part = slice(first, min(first + size, run.stop))
+            yield part.stop, part
 
 
 def _multiply(
@@ -177,7 +180,7 @@ def _columns_that_may_agree(clause: Clause, slots: slice | Tensor) -> Int64[Tens
     if known is None:
         return None
     place = torch.searchsorted(known, block).clamp_max_(len(known) - 1)
-    columns = (known[place] == block).nonzero().squeeze(1)
+    columns = (known.index_select(0, place) == block).nonzero().squeeze(1)
     return columns if len(columns) < _SPARSE * len(block) else None
 
 
@@ -193,5 +196,7 @@ def _included_columns(clauses: tuple[Clause, ...], slots: slice) -> Int64[Tensor
 def _fill_where(values: Tensor, mask: Bool[Tensor, "batch hits"], columns: Tensor | None, fill: float) -> None:
     if columns is None:
         values.masked_fill_(mask, fill)
+    elif len(columns) and values.T.is_contiguous():
+        values.T.index_copy_(0, columns, values.T.index_select(0, columns).masked_fill_(mask.T, fill))
     elif len(columns):
         values.index_copy_(1, columns, values.index_select(1, columns).masked_fill_(mask, fill))
