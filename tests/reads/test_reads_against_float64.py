@@ -163,6 +163,15 @@ def test_nearest__adversarial_banks(bank: str, impl: str) -> None:
     torch.testing.assert_close(chosen, truth.scores, rtol=1e-6, atol=float(truth.scores.abs().max()) * 1e-7)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_nearest__more_queries_than_a_pass_takes(kind: str) -> None:
+    queries, bank, selection = unit(2100, 4, 0), unit(600, 4, 1), selections(2100, 600)[kind]
+    given = nearest(queries, bank, 3, selection=selection, impl="blocked")
+    expected = nearest(queries, bank, 3, selection=selection, impl="reference")
+    torch.testing.assert_close(given.scores, expected.scores)
+    assert (given.slots == expected.slots).float().mean() > 0.99
+
+
 def test_nearest__euclidean_far_from_the_origin() -> None:
     rows = torch.randn(3000, 16, generator=torch.Generator().manual_seed(3)) + 10_000
     queries = rows[:50] + 0.01

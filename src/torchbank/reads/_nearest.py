@@ -10,11 +10,16 @@ from torchbank.reads import _bf16_candidates
 from torchbank.reads._cuda_forms import nearest_form
 from torchbank.reads._doors import Impl, check_tensors, without_autocast
 from torchbank.reads._group_maxima import few, nearest_blocked, nearest_of_few
+from torchbank.reads._mapped import mapping_of
 from torchbank.reads._reference import compute_dtype, nearest_reference
 from torchbank.reads._results import Neighbors
 from torchbank.reads._selection import SCHEMA, FlatSelection, Selection, brought, real_rows
 
 Metric = Literal["dot", "euclidean"]
+
+# With more queries a block that fits the cache holds too few rows, and to read the rows again is cheaper. Rows in a
+# mapped file may lie on a disk, and are read once.
+_QUERIES_A_PASS = 1024
 
 
 def nearest(
@@ -85,24 +90,35 @@ def _nearest(
     queries: Tensor,
     rows: Tensor,
     k: int,
-    metric: str,
-    impl: str,
+    metric: Metric,
+    impl: Impl,
     *flat: Any,
 ) -> tuple[Tensor, Tensor]:
     with without_autocast(queries):
         selection = FlatSelection(*flat).selection()
         queries = queries.to(compute_dtype(queries))
-        rank_whole = impl == "auto" and few(queries, rows, k, metric)
-        if not rank_whole and nearest_form(impl, queries, rows, selection) == "triton":
-            from torchbank.reads import _triton_nearest
+        if queries.device.type != "cpu" or len(queries) <= _QUERIES_A_PASS or mapping_of(rows) is not None:
+            return _search(queries, rows, k, metric, impl, selection)
+        passes = torch.arange(len(queries)).split(_QUERIES_A_PASS)
+        parts = [_search(queries[some], rows, k, metric, impl, selection.of(some)) for some in passes]
+        return torch.cat([scores for scores, _ in parts]), torch.cat([slots for _, slots in parts])
 
-            return _triton_nearest.nearest(queries, rows, k, metric, selection)
-        rows, selection = real_rows(rows, selection)
-        if impl == "auto" and few(queries, rows, k, metric):
-            return nearest_of_few(queries, rows, k, selection)
-        if impl == "auto" and _bf16_candidates.fits(queries, rows, k, metric):
-            return _bf16_candidates.nearest_by_candidates(queries, rows, k, selection)
-        return nearest_blocked(queries, rows, k, metric, selection)
+
+def _search(
+    queries: Tensor, rows: Tensor, k: int, metric: Metric, impl: Impl, selection: Selection
+) -> tuple[Tensor, Tensor]:
+    # Before the rows are cut to those that are real, which a GPU would have to be waited for.
+    rank_whole = impl == "auto" and few(queries, rows, k, metric)
+    if not rank_whole and nearest_form(impl, queries, rows, selection) == "triton":
+        from torchbank.reads import _triton_nearest
+
+        return _triton_nearest.nearest(queries, rows, k, metric, selection)
+    rows, selection = real_rows(rows, selection)
+    if impl == "auto" and few(queries, rows, k, metric):
+        return nearest_of_few(queries, rows, k, selection)
+    if impl == "auto" and _bf16_candidates.fits(queries, rows, k, metric):
+        return _bf16_candidates.nearest_by_candidates(queries, rows, k, selection)
+    return nearest_blocked(queries, rows, k, metric, selection)
 
 
 @torch.library.register_fake("torchbank::nearest")
