@@ -151,16 +151,14 @@ def _threshold(f: PairFunction, queries: Tensor) -> Tensor | None:
 def _few_active(block: Block, threshold: Tensor) -> tuple[Tensor, Tensor] | None:
     """The queries, ascending, and columns (pairs,) where f is not 0; None where to sum all of them is as fast."""
     active = block.scores > threshold
-    block.leave_out(False, active)
-    if block.bias is not None:
-        active &= block.bias != -torch.inf
     if int(active.count_nonzero()) > _FEW * active.numel():
         return None
-    batch, columns = active.shape
+    batch, width = active.shape
     # The table lies in memory by columns, and to sort what is found by queries is cheaper than to search it by queries.
     found = active.T.reshape(-1).nonzero().squeeze(1)
-    found = (found % batch).mul_(columns).add_(found // batch).sort().values
-    return found // columns, found % columns
+    queries, columns = found % batch, found // batch
+    found = (queries * width).add_(columns)[block.keeps(queries, columns)].sort().values
+    return found // width, found % width
 
 
 def _sum_pairs(
@@ -171,7 +169,7 @@ def _sum_pairs(
     columns: Int64[Tensor, " pairs"],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Value, count and gradient of some pairs of a block, each as if it were a query with one row."""
-    scores = block.scores[queries, columns][:, None]
+    scores = block.scores.T.reshape(-1).index_select(0, columns * len(block.scores) + queries)[:, None]
     same = torch.zeros_like(scores, dtype=torch.bool)
     if labels is not None:
         same = (labels[0][queries] == block.values_of(labels[1])[columns])[:, None]

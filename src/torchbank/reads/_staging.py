@@ -51,7 +51,7 @@ def take(values: Shaped[Tensor, "rows ..."], slots: Slots | Int64[Tensor, "..."]
         return values[slots].to(device)
     here = slots.to(values.device)
     if mapping_of(values) is None:
-        return values[here].to(device)
+        return values.index_select(0, here.flatten()).view(*here.shape, *values.shape[1:]).to(device)
     found = values.new_empty(*slots.shape, *values.shape[1:])
     gather(values, here.flatten(), out=found.view(-1, *values.shape[1:]))
     return found.to(device)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int64, Shaped
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from torchbank.reads._selection import Clause, Selection, agreement
@@ -42,7 +42,7 @@ class Block:
     selection: Selection
     bias: Float[Tensor, " columns"] | None
 
-    def leave_out(self, fill: float, *values: Shaped[Tensor, "batch columns"]) -> None:
+    def leave_out(self, fill: float, *values: Float[Tensor, "batch columns"]) -> None:
         """Write ``fill`` into each of ``values`` in place wherever the selection leaves a row out for a query."""
         for clause in self.selection.exclude:
             columns = _columns_that_may_agree(clause, self.slots)
@@ -54,12 +54,26 @@ class Block:
             for each in values:
                 each.masked_fill_(mask, fill)
 
+    def keeps(self, queries: Int64[Tensor, " pairs"], columns: Int64[Tensor, " pairs"]) -> Bool[Tensor, " pairs"]:
+        """Whether the selection keeps a row for a query, for some pairs of them."""
+        slots = self._slots_of(columns)
+        kept = torch.ones_like(queries, dtype=torch.bool)
+        for clause in self.selection.exclude:
+            kept &= ~_agreeing(clause, queries, slots)
+        if self.selection.include:
+            kept &= torch.stack([_agreeing(clause, queries, slots) for clause in self.selection.include]).any(dim=0)
+        if self.bias is not None:
+            kept &= self.bias[columns] != -torch.inf
+        return kept
+
     def only(self, columns: Int64[Tensor, " picked"]) -> "Block":
         """Some columns of the block, copied."""
-        slots = columns + self.slots.start if isinstance(self.slots, slice) else self.slots[columns]
         bias = None if self.bias is None else self.bias[columns]
         scores = self.scores.T.index_select(0, columns).T
-        return Block(self.rows.index_select(0, columns), scores, slots, self.selection, bias)
+        return Block(self.rows.index_select(0, columns), scores, self._slots_of(columns), self.selection, bias)
+
+    def _slots_of(self, columns: Int64[Tensor, " picked"]) -> Int64[Tensor, " picked"]:
+        return columns + self.slots.start if isinstance(self.slots, slice) else self.slots[columns]
 
     def values_of(self, row_values: Tensor) -> Tensor:
         """A per-row tensor ``(rows,)`` at this block's columns."""
@@ -164,6 +178,14 @@ def _on(clause: Clause, slots: slice | Tensor, columns: Tensor | None) -> Clause
     if columns is None:
         return tuple((query, take(row, slots, query.device)) for query, row in clause)
     return tuple((query, take(row, slots, query.device)[columns]) for query, row in clause)
+
+
+def _agreeing(
+    clause: Clause, queries: Int64[Tensor, " pairs"], slots: Int64[Tensor, " pairs"]
+) -> Bool[Tensor, " pairs"]:
+    """Where a clause holds for a query and the row at a slot."""
+    matches = [query.index_select(0, queries) == take(row, slots, queries.device) for query, row in clause]
+    return torch.stack(matches).all(dim=0)
 
 
 def _columns_that_may_agree(clause: Clause, slots: slice | Tensor) -> Int64[Tensor, " hits"] | None:
