@@ -39,7 +39,7 @@ lint: $(READY)  ## style, types and the import contract
 bench: $(READY)  ## time the reads, losses and push beside their peers; writes results, table and plots
 	$(BIN)/python -m benchmarks --out runs/bench.json
 	@target=benchmarks/results/$$($(BIN)/python -m benchmarks.table --name runs/bench.json) && \
-	cp runs/bench.json $$target && $(BIN)/python -m benchmarks.table --readme $$target && \
+	cp runs/bench.json $$target && $(BIN)/python -m benchmarks.table --docs $$target && \
 	$(BIN)/python -m benchmarks.plots $$target
 
 # torchvision without its needs: its wheel asks for the CUDA build of torch, which nothing here uses.
