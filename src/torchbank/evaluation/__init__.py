@@ -5,8 +5,10 @@ from torchbank.evaluation._linear_probe import WEIGHT_DECAYS, ProbeScores, linea
 from torchbank.evaluation._open_set import OpenSetScores, open_set
 from torchbank.evaluation._overlaps import overlaps
 from torchbank.evaluation._paired_retrieval import PairedScores, paired_retrieval
+from torchbank.evaluation._query_gallery import query_gallery, random_gallery
 from torchbank.evaluation._reassociation import Reassociation, reassociation
-from torchbank.evaluation._retrieval import RetrievalScores, retrieval, retrieval_examples
+from torchbank.evaluation._retrieval import retrieval, retrieval_examples
+from torchbank.evaluation._retrieval_scores import QueryScores, RetrievalScores
 from torchbank.evaluation._rows_by_class import low_shot_rows, support_and_query
 from torchbank.evaluation._tracks import Tracks
 from torchbank.evaluation.tracking import TrackingScores, tracking_scores
@@ -17,6 +19,7 @@ __all__ = [
     "OpenSetScores",
     "PairedScores",
     "ProbeScores",
+    "QueryScores",
     "Reassociation",
     "RetrievalScores",
     "TrackingScores",
@@ -28,6 +31,8 @@ __all__ = [
     "open_set",
     "overlaps",
     "paired_retrieval",
+    "query_gallery",
+    "random_gallery",
     "reassociation",
     "retrieval",
     "retrieval_examples",
