@@ -19,7 +19,7 @@ from torchbank.data._shuffled_sampler import ShuffledSampler
 from torchbank.data._sop import SOP_COUNTS, load_sop
 from torchbank.data._stateful_sampler import StatefulSampler
 from torchbank.data._text_pairs import TextPairs
-from torchbank.data._vehicle_id import VEHICLE_ID_COUNTS, load_vehicle_id
+from torchbank.data._vehicle_id import VEHICLE_ID_COUNTS, VehicleGallery, VehicleTest, load_vehicle_id
 from torchbank.data._views import VIEW_NAMES
 from torchbank.data._wordnet import load_wordnet
 
@@ -47,6 +47,8 @@ __all__ = [
     "StatefulSampler",
     "TextPairs",
     "UnreadableImageError",
+    "VehicleGallery",
+    "VehicleTest",
     "ViewBatch",
     "augmentation",
     "load",

@@ -37,11 +37,12 @@ def plot_retrieval_sheet(
         embeddings: ``(n, dim)``, one row an image.
         path: The PNG to write.
         queries: How many queries.
-        neighbors: How many images for each.
+        neighbors: How many images for each, or all others where there are fewer.
         seed: Which queries: drawn at random, not chosen.
     """
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(images), generator=generator)[:queries]
+    neighbors = min(neighbors, len(images) - 1)
     nearest, correct = retrieval_examples(embeddings, images.labels, queries=chosen, k=neighbors)
     rows, columns = nearest.shape
     with picture(Path(path), width=0.92 * (columns + 1.6), height=0.92 * rows + 1.5) as figure:
