@@ -44,7 +44,7 @@ def load_cars(root: str | Path, *, image_size: int = 224, counts: Mapping[str, C
     Example:
         >>> load_cars("no/such/place")
         Traceback (most recent call last):
-        torchbank.errors.BankValueError: no devkit/cars_train_annos.mat in 'no/such/place', nor cars_annos.mat; \
+        torchbank.errors.BankValueError: no devkit/cars_meta.mat in 'no/such/place', nor cars_annos.mat; \
 expected the annotations as they are published
     """
     root = Path(root)

@@ -1,6 +1,7 @@
 """Scores of frozen features, of retrieval and of tracking."""
 
 from torchbank.evaluation._knn import KNNScores, knn
+from torchbank.evaluation._label_audit import LabelAudit, NearDuplicates, audit_labels, near_duplicates
 from torchbank.evaluation._linear_probe import WEIGHT_DECAYS, ProbeScores, linear_probe, low_shot
 from torchbank.evaluation._open_set import OpenSetScores, open_set
 from torchbank.evaluation._overlaps import overlaps
@@ -16,6 +17,8 @@ from torchbank.evaluation.tracking import TrackingScores, tracking_scores
 __all__ = [
     "WEIGHT_DECAYS",
     "KNNScores",
+    "LabelAudit",
+    "NearDuplicates",
     "OpenSetScores",
     "PairedScores",
     "ProbeScores",
@@ -24,10 +27,12 @@ __all__ = [
     "RetrievalScores",
     "TrackingScores",
     "Tracks",
+    "audit_labels",
     "knn",
     "linear_probe",
     "low_shot",
     "low_shot_rows",
+    "near_duplicates",
     "open_set",
     "overlaps",
     "paired_retrieval",

@@ -52,8 +52,9 @@ def query_gallery(
         >>> scores.recall_at, scores.mean_inverse_negative_penalty
         ({1: 0.5, 2: 1.0}, 0.5833333333333333)
         >>> cameras = torch.tensor([0, 0]), torch.tensor([0, 1, 0])
-        >>> query_gallery(queries, gallery, cameras=cameras, ks=(1,)).recall_at
-        {1: 0.5}
+        >>> filtered = query_gallery(queries, gallery, cameras=cameras, ks=(1, 2))
+        >>> filtered.recall_at, filtered.lone_queries
+        ({1: 0.0, 2: 1.0}, 1)
     """
     rows = unit_rows(gallery.embeddings, gallery.labels, whose="gallery ")
     asked = unit_rows(queries.embeddings, queries.labels, whose="query ")
