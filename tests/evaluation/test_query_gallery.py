@@ -158,7 +158,7 @@ def test_random_gallery__a_class_of_one_row_is_never_asked():
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("self_retrieval", [True, False])
 def test_scores__agree_with_pytorch_metric_learning(self_retrieval):
-    reason = "compares with pytorch-metric-learning, which `make bench-peers` installs"
+    reason = "compares with pytorch-metric-learning, which is not installed"
     calculators = pytest.importorskip("pytorch_metric_learning.utils.accuracy_calculator", reason=reason)
     generator = torch.Generator().manual_seed(0)
     embeddings = torch.nn.functional.normalize(torch.randn(220, 16, generator=generator))

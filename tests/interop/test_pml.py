@@ -9,7 +9,7 @@ from torchbank import losses
 from torchbank.errors import BankKeyError, BankTypeError, BankValueError
 from torchbank.interop import pml
 
-REASON = "compares with pytorch-metric-learning, which `make bench-peers` installs"
+REASON = "compares with pytorch-metric-learning, which is not installed"
 FIELDS = {"label": torch.int64, "id": torch.int64}
 LABELS, IDS = torch.tensor([0, 1, 2, 0, 3, 1]), torch.arange(6)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from torchbank.data import LabelledImages
 from torchbank.errors import BankValueError
 from torchbank.report._image_cells import HALF, frame_image, show_image
-from torchbank.report._style import BLUE, GREY, VERMILION, picture
+from torchbank.report._style import BLUE, GREY, VERMILION, drawable, picture
 
 _GAP = 0.5
 
@@ -60,7 +60,7 @@ def plot_suspect_sheet(images: LabelledImages, suspects: Sequence[Suspect], path
                 (starts[0], suspect.class_images, label),
                 (starts[1], suspect.other_images, suspect.other_class),
             ):
-                axes.text(start - HALF, y - HALF - 0.05, name[:24], fontsize=11, color=GREY, va="bottom")
+                axes.text(start - HALF, y - HALF - 0.05, drawable(name[:24]), fontsize=11, color=GREY, va="bottom")
                 for place, row in enumerate(rows):
                     show_image(axes, images, row, start + place, y)
                     frame_image(axes, start + place, y, color="#BBBBBB", linewidth=1)
