@@ -25,7 +25,7 @@ from torchbank.io import load
 from torchbank.reads import Neighbors, PairFunction, PairSum, Readout
 
 if TYPE_CHECKING:
-    from torchbank import data, encoders, evaluation, methods, report, tracking, training
+    from torchbank import data, encoders, evaluation, interop, methods, report, tracking, training
     from torchbank.encoders import encode
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "encoders",
     "errors",
     "evaluation",
+    "interop",
     "io",
     "load",
     "losses",
@@ -59,7 +60,7 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
-_LAZY = ("data", "encoders", "evaluation", "methods", "report", "tracking", "training")
+_LAZY = ("data", "encoders", "evaluation", "interop", "methods", "report", "tracking", "training")
 
 
 def __getattr__(name: str) -> Any:

@@ -10,6 +10,7 @@ from test_comparison import RUNS
 
 from torchbank import data, report
 from torchbank.errors import BankValueError
+from torchbank.report._style import drawable
 
 BLUE, VERMILION, GREEN = (0, 114, 178), (213, 94, 0), (0, 158, 115)
 METRICS = [{"step": step, "train/loss": 2.0 / step + (0.5 if step > 40 else 0.0)} for step in range(2, 101, 2)] + [
@@ -143,3 +144,21 @@ def test_batch_sizes__four_panels(tmp_path):
     blue = (picture == np.array(BLUE)).all(axis=2)
     panels = [panel for half in np.array_split(blue, 2) for panel in np.array_split(half, 2, axis=1)]
     assert all(panel.sum() > 300 for panel in panels)
+
+
+def test_suspects__each_line_has_its_frame_and_names_where_the_font_has_them(tmp_path):
+    images = data.load("kanji").train
+    suspects = [report.Suspect(0, (1, 2), (10, 11, 12), "\u4e9c"), report.Suspect(20, (), (5,), "a name")]
+    report.plot_suspect_sheet(images, suspects, tmp_path / "two.png")
+    assert min(read(tmp_path / "two.png").shape[:2]) > 400
+    assert pixels(tmp_path / "two.png", VERMILION) > 1_000
+    report.plot_suspect_sheet(images, suspects[:1], tmp_path / "one.png")
+    # A dashed frame a line, beside the word above them.
+    assert 0.4 < pixels(tmp_path / "one.png", VERMILION) / pixels(tmp_path / "two.png", VERMILION) < 0.75
+    with pytest.raises(BankValueError, match="there is no suspect to draw"):
+        report.plot_suspect_sheet(images, [], tmp_path / "none.png")
+
+
+def test_drawable__is_what_the_font_has():
+    assert drawable("caf\u00e9 \u03bb") == "caf\u00e9 \u03bb"
+    assert drawable("\u4e9c") == ""

@@ -8,11 +8,18 @@ from torch import nn
 
 from torchbank import data, encoders, methods, report, training
 from torchbank.cli._config import DataConfig, RunConfig
+from torchbank.cli._settings import PUBLISHED_SETS
 from torchbank.errors import BankStateError, BankValueError
 from torchbank.training import FitResult, Progress, RunFolder, is_main_process
 
 # These compare the images of a class; the other methods compare views of an image, and never see a class.
 _NEEDS_LABELS = ("xbm",)
+# What --root holds, of data that are nowhere by default.
+_LAYOUTS = {
+    "folder": "one folder a class",
+    **dict.fromkeys(("cifar10", "cifar100"), "its archive or the folder it unpacks to"),
+    **dict.fromkeys(PUBLISHED_SETS, "its lists and images as they are published"),
+}
 
 
 def train_run(
@@ -64,21 +71,26 @@ def load_split(config: DataConfig) -> data.Split:
     """
     if config.data == "kanji":
         return data.load("kanji")
-    if config.root is None and config.data in ("folder", "cifar10", "cifar100"):
-        what = "one folder a class" if config.data == "folder" else "its archive or the folder it unpacks to"
-        msg = f"{config.data} needs the place of its files; give it as --root DIR, with {what} in it"
+    if config.root is None and config.data in _LAYOUTS:
+        msg = f"{config.data} needs the place of its files; give it as --root DIR, with {_LAYOUTS[config.data]} in it"
         raise BankValueError(msg)
     root = {} if config.root is None else {"root": config.root}
-    if config.data != "folder":
-        return data.load(config.data, **root)
-    return data.load(
-        "folder",
-        **root,
-        image_size=config.image_size,
-        test_fraction=config.test_fraction,
-        seed=config.split_seed,
-        lone_classes=config.lone_classes,
-    )
+    return data.load(config.data, **root, **_options(config))
+
+
+def _options(config: DataConfig) -> dict[str, Any]:
+    """What the loader of the data takes beside its root."""
+    if config.data == "folder":
+        names = ("image_size", "test_fraction", "lone_classes")
+        return {"seed": config.split_seed, **{name: getattr(config, name) for name in names}}
+    if config.data not in PUBLISHED_SETS:
+        return {}
+    options: dict[str, Any] = {"image_size": config.image_size}
+    if config.counts == "any":
+        options["counts"] = None
+    if config.data == "vehicleid":
+        options |= {"test_list": config.test_list, "gallery": config.gallery}
+    return options
 
 
 def build_encoder(config: RunConfig, split: data.Split) -> nn.Module:

@@ -10,6 +10,7 @@ from torchbank.report._drift import FEWEST_REVISITS, plot_drift
 from torchbank.report._health import has_health, plot_health
 from torchbank.report._identity_timeline import plot_identity_timeline
 from torchbank.report._retrieval_sheet import plot_retrieval_sheet
+from torchbank.report._suspect_sheet import Suspect, plot_suspect_sheet
 
 __all__ = [
     "FEWEST_REVISITS",
@@ -18,6 +19,7 @@ __all__ = [
     "Crop",
     "Run",
     "Spread",
+    "Suspect",
     "annotate_video",
     "has_health",
     "plot_batch_sizes",
@@ -30,5 +32,6 @@ __all__ = [
     "plot_loss",
     "plot_retrieval_sheet",
     "plot_scores",
+    "plot_suspect_sheet",
     "plot_virtual_pillar",
 ]

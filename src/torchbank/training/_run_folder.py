@@ -116,6 +116,11 @@ class RunFolder:
         return self.path / "evaluation.json"
 
     @property
+    def audit(self) -> Path:
+        """Images whose label looks wrong, and near-duplicates."""
+        return self.path / "audit"
+
+    @property
     def plots(self) -> Path:
         """Pictures."""
         return self.path / "plots"
