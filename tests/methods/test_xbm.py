@@ -265,7 +265,8 @@ def test_logs__are_the_terms_and_their_pairs():
         "batch_positives",
         "batch_active_negatives",
         "batch_active_fraction",
-        "batch_positive_similarity",
+        "batch_positive_distance",
+        "batch_negative_distance",
     }
     method(second, step=1)
     output = method(third, step=4)
@@ -279,7 +280,9 @@ def test_logs__are_the_terms_and_their_pairs():
     active = (third.labels[:, None] != rows.fields["label"]) & (z @ rows.embeddings.T > settings.margin) & other
     assert logs["memory_positives"] == same.sum() / BATCH
     assert logs["memory_active_negatives"] == active.sum() / BATCH
-    torch.testing.assert_close(logs["memory_positive_similarity"], (z @ rows.embeddings.T)[same].mean())
+    s = z @ rows.embeddings.T
+    torch.testing.assert_close(logs["memory_positive_distance"], (2 - 2 * s[same]).mean())
+    torch.testing.assert_close(logs["memory_negative_distance"], (2 - 2 * s[active]).mean())
     torch.testing.assert_close(logs["memory_active_fraction"], active.float().mean())
     assert logs["memory_rows"] == 20
     assert logs["memory_age"] == 1.5
@@ -291,7 +294,9 @@ def test_logs__of_another_loss_are_the_terms(loss):
     first, second = batches(2)
     method(first, step=0)
     output = method(second, step=1)
-    assert set(output.logs) == {"batch_loss", "memory_loss", "memory_rows", "memory_age"}
+    pairs = ("positives", "active_negatives", "active_fraction", "positive_distance", "negative_distance")
+    names = {f"{term}_{name}" for term in ("batch", "memory") for name in ("loss", *pairs)}
+    assert set(output.logs) == {*names, "memory_rows", "memory_age"}
     total = output.logs["batch_loss"] + 0.5 * output.logs["memory_loss"]
     torch.testing.assert_close(output.loss.detach(), total)
 
