@@ -7,6 +7,7 @@
 from torchbank.drift._age_statistics import DriftByAge
 from torchbank.drift._fidelity import gradient_fidelity
 from torchbank.drift._gate import FreshnessGate
+from torchbank.drift._levels import recommended_capacity
 from torchbank.drift._local_drift import LocalDrift, compensate
 from torchbank.drift._moment_matching import MomentMatching
 from torchbank.drift._momentum_encoder import MomentumEncoder
@@ -29,5 +30,6 @@ __all__ = [
     "SlowDrift",
     "compensate",
     "gradient_fidelity",
+    "recommended_capacity",
     "refresh",
 ]

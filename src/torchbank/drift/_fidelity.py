@@ -29,6 +29,12 @@ class GradientPair(NamedTuple):
     stored: Float[Tensor, "*ages"]
     fresh: Float[Tensor, "*ages"]
 
+    @classmethod
+    def of(cls, stored: Float[Tensor, "batch dim"], fresh: Float[Tensor, "batch dim"]) -> "GradientPair":
+        """The inner products, in float64."""
+        stored, fresh = stored.double(), fresh.double()
+        return cls((stored * fresh).sum(), stored.square().sum(), fresh.square().sum())
+
     def cosine(self) -> Float[Tensor, "*ages"]:
         """The cosine between the two; 1 where both are 0, and 0 where one is."""
         length = (self.stored * self.fresh).sqrt()
@@ -68,24 +74,14 @@ def gradient_fidelity(
         >>> gradient_fidelity(loss, queries, stored, turned).item() < 0.9
         True
     """
-    return compare_gradients(loss, queries, stored, fresh).cosine()
-
-
-def compare_gradients(loss: RowLoss, queries: Float[Tensor, "batch dim"], stored: Rows, fresh: Rows) -> GradientPair:
-    """The inner products behind `gradient_fidelity`, in float64.
-
-    Args:
-        loss: See there, like all others.
-        queries: See there.
-        stored: See there.
-        fresh: See there.
-    """
-    one, other = (_gradient(loss, queries, rows) for rows in (stored, fresh))
-    return GradientPair((one * other).sum(), one.square().sum(), other.square().sum())
+    from_stored = gradient_of(lambda leaf: loss(leaf, stored), queries)
+    from_fresh = gradient_of(lambda leaf: loss(leaf, fresh), queries)
+    return GradientPair.of(from_stored, from_fresh).cosine()
 
 
 @torch.enable_grad()
-def _gradient(loss: RowLoss, queries: Float[Tensor, "batch dim"], rows: Rows) -> Float[Tensor, "batch dim"]:
+def gradient_of(loss: Callable[[Tensor], Tensor], queries: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
+    """The gradient of a loss at the queries, of which nothing else learns."""
     leaf = queries.detach().clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(loss(leaf, rows), leaf)
-    return gradient.double()
+    (gradient,) = torch.autograd.grad(loss(leaf), leaf)
+    return gradient

@@ -1,17 +1,25 @@
 """How old a row may be, and whether there may be a memory at all, by measured fidelity."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from torchbank.drift._monitor import DriftMonitor
 from torchbank.errors import BankValueError
 
+# Fidelities that differ by less are taken to be alike: measured on a thousand pairs, they are not more exact.
+_ALIKE = 0.02
+
 
 class FreshnessGate(nn.Module):
     """The age up to which rows still pull the right way, as a tensor that reads take as ``max_age=``.
 
-    `follow` sets it to the age at which the recent gradient fidelity falls below ``floor``. Until something was
-    measured it is -1, and nothing is read: an encoder that has just begun moves too fast for its rows to be of use.
+    `follow` sets it to the age that a memory should forget at: the one whose rows, old as they are, give the gradient
+    closest to that of a memory that never ages (`DriftMonitor.measure`). More rows tell more, older rows tell worse;
+    where ages differ by less than 0.02 the greatest is taken. The limit is -1, and nothing is read, where even that
+    gradient has a fidelity below ``floor`` and until something was measured: an encoder that has just begun moves too
+    fast for its rows to be of use.
 
     All state is in ``state_dict()``.
 
@@ -51,8 +59,18 @@ class FreshnessGate(nn.Module):
         Args:
             monitor: After `DriftMonitor.measure`.
         """
-        if len(monitor.recent_fidelity()[0]):
-            self.limit.fill_(monitor.age_within(fidelity=self.floor))
+        ages, gradients = monitor.up_to.by_age()
+        fidelity = gradients.cosine()
+        if not len(ages) or fidelity.max() < self.floor:
+            self.limit.fill_(-1)
+            return
+        best = int((fidelity > fidelity.max() - _ALIKE).nonzero()[-1])
+        self.limit.fill_(math.inf if best == len(ages) - 1 else ages[best])
+
+    @property
+    def is_open(self) -> bool:
+        """Whether any row is read. Waits for the device."""
+        return bool(self.limit >= 0)
 
     def extra_repr(self) -> str:
         """The setting, for ``repr``."""

@@ -3,7 +3,6 @@
 Axes: batch (instances of one step), rows (rows of a memory), ages (buckets of age).
 """
 
-import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -12,9 +11,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from torchbank.banks import Bank, BankView, Rows
-from torchbank.drift._age_statistics import BUCKETS, AgeStatistics, DriftByAge
-from torchbank.drift._fidelity import GradientPair, compare_gradients
-from torchbank.drift._levels import age_at_level
+from torchbank.drift._age_statistics import AgeStatistics, DriftByAge
+from torchbank.drift._fidelity import GradientPair, gradient_of
+from torchbank.drift._levels import age_at_level, recommended_capacity
+from torchbank.drift._recent_gradients import RecentGradients
 from torchbank.drift._recent_pairs import RecentPairs
 from torchbank.drift._revisit_drift import RevisitDrift, Revisits, squared_distances
 from torchbank.errors import BankStateError, BankValueError
@@ -25,11 +25,8 @@ FieldLoss = Callable[[Tensor, Rows, Fields], Tensor]
 
 # A gradient of fewer rows says more of their choice than of their age.
 _FEWEST_ROWS = 16
-# Queries whose gradient is compared, and what a measurement leaves of the recent ones before it.
+# Queries whose gradient is compared.
 _QUERIES = 64
-_KEPT = 0.8
-# A bucket that was not measured for some fifteen measurements says nothing of now.
-_FORGOTTEN = 0.04
 
 
 class FidelityByAge(NamedTuple):
@@ -74,6 +71,8 @@ class DriftMonitor(nn.Module):
 
     Attributes:
         revisits: `RevisitDrift`, or None.
+        recent: The gradients measured lately for each age.
+        up_to: The same for a memory that forgets what is older, beside one that never ages.
 
     Example:
         >>> import torch
@@ -92,11 +91,9 @@ class DriftMonitor(nn.Module):
         [8.0]
         >>> 0.5 < monitor.fidelity_by_age().mean.item() < 1.0
         True
-        >>> monitor.recommended_capacity(budget=0.01) < 8 * 32  # of drift, in squared distance
+        >>> monitor.recommended_capacity(budget=0.001) < 8 * 32  # of drift, in squared distance
         True
     """
-
-    recent: Tensor
 
     def __init__(
         self,
@@ -115,8 +112,7 @@ class DriftMonitor(nn.Module):
         self.counted = AgeStatistics(device) if self.revisits is None else None
         self.pairs = RecentPairs(pairs, dim, fields={"id": torch.int64, **(fields or {})}, device=device)
         self.lost = AgeStatistics(device)
-        # Of each bucket the sum of ages, of rows and of the three inner products, recent ones counting more.
-        self.register_buffer("recent", torch.zeros(BUCKETS, 5, dtype=torch.float64, device=device))
+        self.recent, self.up_to = RecentGradients(device), RecentGradients(device)
 
     # What is seen
 
@@ -212,32 +208,43 @@ class DriftMonitor(nn.Module):
 
     # What it costs
 
-    def measure(self, loss: FieldLoss, queries: Tensor | None = None, **fields: Tensor) -> None:
-        """Measure the gradient fidelity of each bucket of age on the latest pairs. Waits for the device.
+    def measure(self, loss: FieldLoss) -> None:
+        """Measure gradient fidelity on the latest pairs, by age. Waits for the device.
 
-        Buckets with fewer than 16 pairs are left out.
+        The queries are the newest embeddings that were observed, up to 64. For each bucket of age with 16 pairs or
+        more, the gradient of its old embeddings is compared with that of its new ones: the fidelity of that age. And
+        the gradient of all old embeddings up to that age is compared with that of all new ones of any age: the fidelity
+        of a memory that forgets what is older, to the gradient of one that never ages.
 
         Args:
             loss: ``loss(queries, rows, fields)``: what is trained with.
-            queries: ``(batch, dim)``, of now; None takes the newest embeddings that were observed, up to 64.
-            **fields: Of the queries, where these are given: ``id`` and every declared field.
         """
-        known = self.pairs.view()
-        columns = {name: values for name, values in self.pairs.fields.items() if name not in ("before", "age")}
-        if queries is None:
-            newest = self.pairs.newest(_QUERIES)
-            queries, fields = known.after[newest], {name: values[newest] for name, values in columns.items()}
+        known, columns = self.pairs.view(), self.pairs.columns
+        newest = self.pairs.newest(_QUERIES)
+        queries, fields = known.after[newest], {name: values[newest] for name, values in columns.items()}
+
+        def gradient(side: Tensor, chosen: Tensor) -> Tensor:
+            rows = Rows(side[chosen], self.metric, **{name: values[chosen] for name, values in columns.items()})
+            return gradient_of(lambda leaf: loss(leaf, rows, fields), queries)
+
+        self.recent.fade()
+        self.up_to.fade()
+        if not known.seen.any():
+            return
+        all_fresh = gradient(known.after, known.seen)
         buckets = self.lost.bucket(known.ages)
-        self.recent *= _KEPT
         for bucket in buckets[known.seen].unique().tolist():
-            chosen = (known.seen & (buckets == bucket)).nonzero().squeeze(1)
-            if len(chosen) < _FEWEST_ROWS:
+            chosen, younger = (known.seen & part for part in (buckets == bucket, buckets <= bucket))
+            if chosen.sum() < _FEWEST_ROWS:
                 continue
-            row_fields = {name: values[chosen] for name, values in columns.items()}
-            stored, fresh = (Rows(side[chosen], self.metric, **row_fields) for side in (known.before, known.after))
-            pair = compare_gradients(lambda each, rows: loss(each, rows, fields), queries, stored, fresh)
+            pair = GradientPair.of(gradient(known.before, chosen), gradient(known.after, chosen))
+            memory = GradientPair.of(gradient(known.before, younger), all_fresh)
+            ages = known.ages[chosen].double()
+            self.up_to.add(bucket, ages.max(), memory)
             if pair.stored > 0 or pair.fresh > 0:
-                self._count(bucket, known.ages[chosen].double().mean(), pair)
+                self.recent.add(bucket, ages.mean(), pair)
+                lost = (1 - pair.cosine()).clamp_min(0).float()
+                self.lost.add(lost[None], ages.mean().round().to(torch.int64)[None], known.seen.any()[None])
 
     @property
     def clock(self) -> Tensor:
@@ -248,11 +255,6 @@ class DriftMonitor(nn.Module):
         """Forget what was observed and measured by age, but not the latest pairs and each instance's last embedding."""
         for statistics in (self._drift(), self.lost):
             statistics.reset()
-
-    def _count(self, bucket: int, age: Tensor, pair: GradientPair) -> None:
-        lost = (1 - pair.cosine()).clamp_min(0).float()
-        self.lost.add(lost[None], age.round().to(torch.int64)[None], torch.ones_like(lost, dtype=torch.bool)[None])
-        self.recent[bucket] += torch.stack([torch.ones_like(age), age, *pair])
 
     # What it says
 
@@ -294,23 +296,16 @@ class DriftMonitor(nn.Module):
             msg = f"drift={drift}, fidelity={fidelity}; expected a budget of drift above 0, or a fidelity below 1"
             raise BankValueError(msg)
         if fidelity is not None:
-            return age_at_level(*self.recent_fidelity(), fidelity, start=1.0)
+            ages, gradients = self.recent.by_age()
+            return age_at_level(ages, gradients.cosine(), fidelity, start=1.0)
         by_age = self.by_age()
         return age_at_level(by_age.age, by_age.mean, drift or 0.0, start=0.0)
-
-    def recent_fidelity(self) -> tuple[Float[Tensor, " ages"], Float[Tensor, " ages"]]:
-        """Ages and the fidelity of the latest measurements, each counting 0.8 of the one after it. On the CPU."""
-        recent = self.recent.cpu()
-        weight, age, *products = recent[recent[:, 0] > _FORGOTTEN].unbind(dim=1)
-        return age / weight, GradientPair(*products).cosine()
 
     def recommended_capacity(self, budget: float, *, batch_size: int | None = None) -> int | None:
         """The rows of a first-in, first-out memory whose oldest row stays within a budget of drift.
 
-        Of capacity M and batch size B the oldest row is ``ceil(M / B) - 1`` steps old, the mean about ``M / (2 B)``.
-
         Args:
-            budget: In squared distance; see `age_within`.
+            budget: In squared distance, above 0.
             batch_size: Rows that a step pushes; None is the mean of what `observe` saw.
 
         Returns:
@@ -319,14 +314,13 @@ class DriftMonitor(nn.Module):
         Raises:
             BankValueError: The budget is not above 0, or the batch size is not known.
         """
-        age = self.age_within(drift=budget)
         if batch_size is None:
-            seen = 0 if self.revisits is None else self.revisits.record.total_pushed
-            if not seen:
+            if self.revisits is None or not self.revisits.record.total_pushed:
                 msg = "nothing was observed by observe, which tells the batch size; give batch_size="
                 raise BankValueError(msg)
-            batch_size = round(seen / int(self.revisits.record.pushes))
-        return None if age == math.inf else (math.floor(age) + 1) * batch_size
+            batch_size = round(self.revisits.record.total_pushed / int(self.revisits.record.pushes))
+        by_age = self.by_age()
+        return recommended_capacity(by_age.age, by_age.mean, budget=budget, batch_size=batch_size)
 
     def _drift(self) -> AgeStatistics:
         return self.revisits.statistics if self.counted is None else self.counted

@@ -50,15 +50,15 @@ class RecentPairs(nn.Module):
         return self.ring.clock
 
     @property
-    def fields(self) -> dict[str, Tensor]:
-        """Every column beside ``after``, slot by slot."""
-        return self.ring.fields
+    def columns(self) -> dict[str, Tensor]:
+        """The fields that were declared, slot by slot."""
+        return {name: values for name, values in self.ring.fields.items() if name not in ("before", "age")}
 
     def view(self) -> Revisits:
         """Every slot; ``seen`` is False where it holds no pair."""
-        ages = self.fields["age"]
+        ages = self.ring.fields["age"]
         seen = (self.ring.generations > 0) & (ages != _UNSEEN)
-        return Revisits(self.fields["before"], self.ring.embeddings, ages, seen)
+        return Revisits(self.ring.fields["before"], self.ring.embeddings, ages, seen)
 
     def newest(self, count: int) -> Tensor:
         """Slots of the latest pushes, up to so many, pairs or not. Waits for the device."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchbank import losses
 from torchbank.banks import MemoryBank
 from torchbank.data import Batch
-from torchbank.drift import DriftMonitor, FreshnessGate, LocalDrift, MomentMatching
+from torchbank.drift import DriftMonitor, FreshnessGate, LocalDrift, MomentMatching, SlowDrift
 from torchbank.encoders import encode
 from torchbank.errors import BankValueError, check_choice
 from torchbank.losses import Normalize, RowSource
@@ -30,6 +30,8 @@ Correction = Literal["none", "xbn", "axbn", "sdc"]
 _MARGINS: dict[Loss, float] = {"contrastive": 0.5, "triplet": 0.1, "multi-similarity": 0.1}
 # Gradient fidelity is measured once in so many updates: often enough to follow it, and little beside a step.
 _MEASURE_EVERY = 50
+# Images whose drift over fixed lags is logged.
+_PROBES = 64
 # Of the Kalman form: the moments that are matched are a mean over some ten batches.
 _NOISE_RATIO = 0.01
 
@@ -43,8 +45,8 @@ class XBMConfig:
         memory: False is plain in-batch training, by the same code.
         capacity: Rows of the memory: an int counts them, a float is a share of the training images.
         memory_weight: Weight of the memory term beside the in-batch term.
-        start_step: Steps of warm-up before the memory begins. ``"auto"`` begins once the gradient fidelity that was
-            measured lately, over all ages, reaches ``fidelity_floor``.
+        start_step: Steps of warm-up before the memory begins. ``"auto"`` begins when the gate of
+            ``max_age="auto"`` would first open.
         prefill: Whether the memory begins full, with the warmed-up model's embeddings of random images.
         loss: Which loss both terms are; all triplets for ``"triplet"``.
         margin: Similarity above which a pair of two labels is pushed apart, how far a positive must be ahead in a
@@ -53,8 +55,9 @@ class XBMConfig:
             `torchbank.losses.contrastive`.
         memory_normalize: The same for the memory term. The paper sums over pairs; ``"active"`` is stable when
             training from scratch.
-        max_age: Steps after which a row is left out of the loss; None (the paper) is never. ``"auto"`` is the age at
-            which gradient fidelity falls below ``fidelity_floor``, and no row at all until it was measured.
+        max_age: Steps after which a row is left out of the loss; None (the paper) is never. ``"auto"`` follows the
+            measured gradient fidelity, and leaves out every row where it is below ``fidelity_floor``
+            (`torchbank.drift.FreshnessGate`).
         half_life: Steps in which the weight of a row halves; None (the paper) is never.
         correction: What is done about drift before rows are compared (not in the paper): ``"xbn"`` and ``"axbn"`` match
             moments (`torchbank.drift.MomentMatching`), ``"sdc"`` compensates local drift
@@ -137,10 +140,11 @@ class XBM(nn.Module):
         if config.memory:
             fields = {"label": torch.int64, "id": torch.int64}
             self.bank = MemoryBank(rows_of(config.capacity, dataset_size), config.dim, fields=fields, metric="cosine")
-        self.drift = None
+        self.drift = self.slow_drift = self._probes = None
         if config.monitor_drift:
             instances = known(dataset_size, "monitor_drift=True keeps a row an image")
             self.drift = DriftMonitor(config.dim, instances=instances, fields={"label": torch.int64})
+            self.slow_drift = SlowDrift(_PROBES, config.dim)
         self.gate = FreshnessGate(floor=config.fidelity_floor)
         self.correction = _build_correction(config)
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
@@ -180,7 +184,24 @@ class XBM(nn.Module):
             memory = self.bank if self.correction is None else self.bank.transformed(self.correction)
             memory_loss, more = self._term("memory", embeddings, memory, rows=logs["memory_rows"], **own, **ages)
             loss, logs = loss + config.memory_weight * memory_loss, logs | more
+        if self._probes is not None and self.slow_drift.due(step):
+            logs |= self._slow_drift_logs(self._probes, step)
         return MethodOutput(loss, logs)
+
+    def probe(self, batches: Iterable[Batch]) -> None:
+        """Take the images whose drift over 10, 100 and 1,000 steps is logged from here on.
+
+        Args:
+            batches: Training images, the same each time; 64 of them are kept, but not in the state.
+        """
+        if self.slow_drift is not None:
+            columns = zip(*_until(_PROBES, batches), strict=True)
+            self._probes = Batch(*(torch.cat(column)[:_PROBES] for column in columns))
+
+    def _slow_drift_logs(self, probes: Batch, step: int) -> dict[str, Tensor]:
+        embeddings = encode(self.encoder, [probes]).embeddings.to(self.slow_drift.snapshots.device)
+        drift = self.slow_drift.observe(embeddings, step=step)
+        return {f"drift_{lag}": value for lag, value in drift.items()}
 
     def _look(self, embeddings: Tensor, batch: Batch, *, step: int) -> None:
         """Tell monitor and correction what the encoder makes of these images now."""
@@ -204,6 +225,16 @@ class XBM(nn.Module):
             loss = self._loss(embeddings, source, **compared)
             logs = sampled_pair_logs(term, embeddings, source, rows=rows, **compared)
         return loss, {f"{term}_loss": loss.detach(), **logs}
+
+    def row_loss(self, queries: Tensor, rows: RowSource, fields: dict[str, Tensor]) -> Tensor:
+        """The memory term over any rows, for `torchbank.drift.DriftMonitor.measure`.
+
+        Args:
+            queries: ``(batch, dim)``.
+            rows: With fields ``label`` and ``id``.
+            fields: Those of the queries.
+        """
+        return self._loss(queries, rows, labels=fields["label"], ids=fields["id"])
 
     def _loss(self, embeddings: Tensor, source: RowSource | None, **compared: Any) -> Tensor:
         """The memory term over any rows, or another loss than the contrastive over the batch."""
@@ -246,12 +277,9 @@ class XBM(nn.Module):
         self._updates += 1
         if self.drift is None or self._updates % _MEASURE_EVERY:
             return
-        self.drift.measure(
-            lambda queries, rows, fields: self._loss(queries, rows, labels=fields["label"], ids=fields["id"])
-        )
+        self.drift.measure(self.row_loss)
         self.gate.follow(self.drift)
-        _, fidelity = self.drift.recent_fidelity()
-        if self._started < 0 and len(fidelity) and fidelity.mean() >= self.config.fidelity_floor:
+        if self._started < 0 and self.gate.is_open:
             self._started = int(self.drift.clock) + 1
             self.started.fill_(self._started)
             self.drift.reset()

@@ -116,6 +116,11 @@ class RunFolder:
         return self.path / "evaluation.json"
 
     @property
+    def drift(self) -> Path:
+        """How stale the memory was and is, after ``torchbank drift``."""
+        return self.path / "drift.json"
+
+    @property
     def plots(self) -> Path:
         """Pictures."""
         return self.path / "plots"
