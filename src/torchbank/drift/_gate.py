@@ -1,7 +1,5 @@
 """How old a row may be, and whether there may be a memory at all, by measured fidelity."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -17,18 +15,19 @@ class FreshnessGate(nn.Module):
 
     `follow` sets it to the age that a memory should forget at: the one whose rows, old as they are, give the gradient
     closest to that of a memory that never ages (`DriftMonitor.measure`). More rows tell more, older rows tell worse;
-    where ages differ by less than 0.02 the greatest is taken. The limit is -1, and nothing is read, where even that
-    gradient has a fidelity below ``floor`` and until something was measured: an encoder that has just begun moves too
-    fast for its rows to be of use.
+    where ages differ by less than 0.02 the greatest is taken, and what is older than all that was measured is not
+    trusted. The limit is -1, and nothing is read, until that gradient has a fidelity of ``floor``: an encoder that has
+    just begun moves too fast for its rows to be of use. Once open, the gate closes again only where the gradient
+    misleads, with a fidelity below 0: a memory that has just begun to take part shakes the encoder for a while.
 
     All state is in ``state_dict()``.
 
     Args:
-        floor: The lowest fidelity that is let through, in (-1, 1).
+        floor: The fidelity at which it opens, in (-1, 1).
         device: Where the limit lies.
 
     Attributes:
-        limit: 0-d float64, the oldest age that is read; infinite where no age that was measured is too old.
+        limit: 0-d float64, the oldest age that is read.
 
     Raises:
         BankValueError: ``floor`` is out of range.
@@ -59,13 +58,11 @@ class FreshnessGate(nn.Module):
         Args:
             monitor: After `DriftMonitor.measure`.
         """
-        ages, gradients = monitor.up_to.by_age()
-        fidelity = gradients.cosine()
-        if not len(ages) or fidelity.max() < self.floor:
+        ages, fidelity = monitor.up_to.by_age()
+        if not len(ages) or fidelity.max() < (0 if self.is_open else self.floor):
             self.limit.fill_(-1)
-            return
-        best = int((fidelity > fidelity.max() - _ALIKE).nonzero()[-1])
-        self.limit.fill_(math.inf if best == len(ages) - 1 else ages[best])
+        else:
+            self.limit.fill_(ages[fidelity > fidelity.max() - _ALIKE][-1])
 
     @property
     def is_open(self) -> bool:

@@ -14,7 +14,7 @@ from torchbank.banks import Bank, BankView, Rows
 from torchbank.drift._age_statistics import AgeStatistics, DriftByAge
 from torchbank.drift._fidelity import GradientPair, gradient_of
 from torchbank.drift._levels import age_at_level, recommended_capacity
-from torchbank.drift._recent_gradients import RecentGradients
+from torchbank.drift._recent_fidelity import RecentFidelity
 from torchbank.drift._recent_pairs import RecentPairs
 from torchbank.drift._revisit_drift import RevisitDrift, Revisits, squared_distances
 from torchbank.errors import BankStateError, BankValueError
@@ -71,8 +71,8 @@ class DriftMonitor(nn.Module):
 
     Attributes:
         revisits: `RevisitDrift`, or None.
-        recent: The gradients measured lately for each age.
-        up_to: The same for a memory that forgets what is older, beside one that never ages.
+        recent: The fidelity of each age as it was measured lately.
+        up_to: The same of a memory that forgets what is older, to one that never ages.
 
     Example:
         >>> import torch
@@ -112,7 +112,7 @@ class DriftMonitor(nn.Module):
         self.counted = AgeStatistics(device) if self.revisits is None else None
         self.pairs = RecentPairs(pairs, dim, fields={"id": torch.int64, **(fields or {})}, device=device)
         self.lost = AgeStatistics(device)
-        self.recent, self.up_to = RecentGradients(device), RecentGradients(device)
+        self.recent, self.up_to = RecentFidelity(device), RecentFidelity(device)
 
     # What is seen
 
@@ -237,14 +237,13 @@ class DriftMonitor(nn.Module):
             chosen, younger = (known.seen & part for part in (buckets == bucket, buckets <= bucket))
             if chosen.sum() < _FEWEST_ROWS:
                 continue
-            pair = GradientPair.of(gradient(known.before, chosen), gradient(known.after, chosen))
+            aged = GradientPair.of(gradient(known.before, chosen), gradient(known.after, chosen))
             memory = GradientPair.of(gradient(known.before, younger), all_fresh)
             ages = known.ages[chosen].double()
-            self.up_to.add(bucket, ages.max(), memory)
-            if pair.stored > 0 or pair.fresh > 0:
-                self.recent.add(bucket, ages.mean(), pair)
-                lost = (1 - pair.cosine()).clamp_min(0).float()
-                self.lost.add(lost[None], ages.mean().round().to(torch.int64)[None], known.seen.any()[None])
+            self.up_to.add(bucket, ages.max(), memory.cosine())
+            self.recent.add(bucket, ages.mean(), aged.cosine())
+            lost = (1 - aged.cosine()).clamp_min(0).float()
+            self.lost.add(lost[None], ages.mean().round().to(torch.int64)[None], known.seen.any()[None])
 
     @property
     def clock(self) -> Tensor:
@@ -296,8 +295,7 @@ class DriftMonitor(nn.Module):
             msg = f"drift={drift}, fidelity={fidelity}; expected a budget of drift above 0, or a fidelity below 1"
             raise BankValueError(msg)
         if fidelity is not None:
-            ages, gradients = self.recent.by_age()
-            return age_at_level(ages, gradients.cosine(), fidelity, start=1.0)
+            return age_at_level(*self.recent.by_age(), fidelity, start=1.0)
         by_age = self.by_age()
         return age_at_level(by_age.age, by_age.mean, drift or 0.0, start=0.0)
 

@@ -56,13 +56,13 @@ class XBMConfig:
         memory_normalize: The same for the memory term. The paper sums over pairs; ``"active"`` is stable when
             training from scratch.
         max_age: Steps after which a row is left out of the loss; None (the paper) is never. ``"auto"`` follows the
-            measured gradient fidelity, and leaves out every row where it is below ``fidelity_floor``
+            measured gradient fidelity, and leaves out every row until that reaches ``fidelity_floor``
             (`torchbank.drift.FreshnessGate`).
         half_life: Steps in which the weight of a row halves; None (the paper) is never.
         correction: What is done about drift before rows are compared (not in the paper): ``"xbn"`` and ``"axbn"`` match
             moments (`torchbank.drift.MomentMatching`), ``"sdc"`` compensates local drift
             (`torchbank.drift.LocalDrift`).
-        fidelity_floor: The lowest gradient fidelity that ``"auto"`` lets through, in (-1, 1).
+        fidelity_floor: The gradient fidelity at which ``"auto"`` begins, in (-1, 1).
         monitor_drift: Whether drift and gradient fidelity are measured on revisits once the warm-up is over (not in
             the paper); ``"auto"`` and ``"sdc"`` need it.
 
