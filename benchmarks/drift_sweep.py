@@ -44,7 +44,7 @@ class Cure(NamedTuple):
 PLAIN = "plain"
 CURES = {
     PLAIN: Cure("plain memory", {}, _style.VERMILION, "s"),
-    "gate": Cure("age gate, 100 steps", {"max_age": 100}, _style.ORANGE, "D"),
+    "gate": Cure("age gate, 50 steps", {"max_age": 50}, _style.ORANGE, "D"),
     "half-life": Cure("half-life, 100 steps", {"half_life": 100}, _style.ORANGE, "v"),
     "axbn": Cure("moment matching (AXBN)", {"correction": "axbn"}, _style.GREEN, "^"),
     "sdc": Cure("local drift (SDC)", {"correction": "sdc"}, _style.GREEN, "P"),
