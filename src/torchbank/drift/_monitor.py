@@ -17,7 +17,7 @@ from torchbank.drift._levels import age_at_level, recommended_capacity
 from torchbank.drift._recent_fidelity import RecentFidelity
 from torchbank.drift._recent_pairs import RecentPairs
 from torchbank.drift._revisit_drift import RevisitDrift, Revisits, squared_distances
-from torchbank.errors import BankStateError, BankValueError
+from torchbank.errors import BankKeyError, BankStateError, BankValueError
 
 Fields = dict[str, Tensor]
 FieldLoss = Callable[[Tensor, Rows, Fields], Tensor]
@@ -200,10 +200,12 @@ class DriftMonitor(nn.Module):
         """
         now = bank.clock if step is None else step
         stored = bank.gather(bank.sample(min(rows, len(bank)), generator=generator))
-        wanted = [name for name in self.pairs.fields if name in stored.fields and name != "id"]
-        fields = {name: stored.fields[name] for name in wanted}
-        ages = (now - stored.steps).clamp_min(0)
-        ids = stored.fields["id"]
+        missing = [name for name in self.pairs.columns if name not in stored.fields]
+        if missing:
+            msg = f"the bank has no field {missing[0]!r}, which this monitor was told of; declare it there"
+            raise BankKeyError(msg)
+        fields = {name: stored.fields[name] for name in self.pairs.columns}
+        ages, ids = (now - stored.steps).clamp_min(0), fields.pop("id")
         self.observe_pairs(stored.embeddings, encode(stored), ages, ids=ids, step=now, **fields)
 
     # What it costs
@@ -251,7 +253,7 @@ class DriftMonitor(nn.Module):
         return self.pairs.clock
 
     def reset(self) -> None:
-        """Forget what was observed and measured by age, but not the latest pairs and each instance's last embedding."""
+        """Begin the tables by age anew; each instance's last embedding, the latest pairs and what they said stay."""
         for statistics in (self._drift(), self.lost):
             statistics.reset()
 
@@ -291,7 +293,8 @@ class DriftMonitor(nn.Module):
         Raises:
             BankValueError: Not one of the two is given, or it is out of range.
         """
-        if (drift is None) == (fidelity is None) or (drift or 1) <= 0 or (fidelity or 0) >= 1:
+        in_range = (drift is None or drift > 0) and (fidelity is None or fidelity < 1)
+        if (drift is None) == (fidelity is None) or not in_range:
             msg = f"drift={drift}, fidelity={fidelity}; expected a budget of drift above 0, or a fidelity below 1"
             raise BankValueError(msg)
         if fidelity is not None:
