@@ -176,7 +176,7 @@ def test_gate__is_closed_until_something_good_enough_was_measured():
             kept = (0.8 * kept[0] + 1, 0.8 * kept[1] + math.cos(math.radians(turn)))
         expected.append(1 if step and kept[1] / kept[0] >= 0.9 else -1)
     assert limits == expected
-    assert expected.count(1) == 4
+    assert expected.count(1) == 5
 
 
 def test_gate__once_open_it_closes_where_the_gradient_misleads():

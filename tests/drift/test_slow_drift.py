@@ -67,3 +67,9 @@ def test_state_dict__goes_on_bit_for_bit():
 def test_lags__that_do_not_fit(lags):
     with pytest.raises(BankValueError, match="expected two or more, ascending"):
         SlowDrift(2, 2, lags=lags)
+
+
+@pytest.mark.plain
+def test_observe__another_set_is_refused():
+    with pytest.raises(BankValueError, match=r"expected \(4, 2\), one row for each image"):
+        SlowDrift(4, 2).observe(torch.ones(3, 2), step=0)

@@ -44,23 +44,24 @@ def run(words: Sequence[str]) -> None:
     headings = ("age (steps)", "drift", "90th percentile", "images", "fidelity", "10th percentile", "measured")
     print_rows("while training, images that were seen again", headings, _lines(found.drift, found.fidelity))
     if found.final_drift is not None:
-        headings = ("age (steps)", "drift", "90th percentile", "rows", "fidelity")
-        print_rows(
-            "at the end, rows of the memory encoded again", headings, _lines(found.final_drift, found.final_fidelity, 5)
-        )
+        headings = (*headings[:3], "rows", *headings[4:])
+        lines = _lines(found.final_drift, found.final_fidelity)
+        print_rows("at the end, rows of the memory encoded again", headings, lines)
     for sentence in _sentences(found, arguments.budget):
         print(sentence)
     print_paths("pictures", found.pictures)
 
 
 def _lines(drift: Table, fidelity: Table | None) -> Iterator[tuple[str, ...]]:
-    """One for each age, youngest first; fidelity beside the drift whose age is closest, if it is that of one bucket."""
-    measured = {} if fidelity is None else dict(zip(fidelity["age"], _rows(fidelity), strict=True))
+    """One for each age, youngest first, with the fidelity that was measured about there."""
+    measured = [] if fidelity is None else _rows(fidelity)
     for age, mean, _, p90, count in _rows(drift):
-        beside = min(measured, key=lambda other: abs(other - age), default=None)
-        near = beside is not None and abs(beside - age) <= 0.15 * age
-        cells = (f"{measured[beside][1]:.2f}", f"{measured[beside][3]:.2f}", f"{measured[beside][4]:,}") if near else ()
-        yield (f"{age:,.0f}", f"{mean:.3f}", f"{p90:.3f}", f"{count:,}", *(cells or ("-", "-", "-")))
+        beside = min(measured, key=lambda row: abs(row[0] - age), default=None)
+        cells = ("-", "-", "-")
+        # Buckets of age are half an octave wide.
+        if beside is not None and abs(beside[0] - age) <= 0.2 * age:
+            cells = (f"{beside[1]:.2f}", f"{beside[3]:.2f}", f"{beside[4]:,}")
+        yield (f"{age:,.0f}", f"{mean:.3f}", f"{p90:.3f}", f"{count:,}", *cells)
 
 
 def _rows(table: Table) -> list[tuple[float, ...]]:
@@ -75,4 +76,4 @@ def _sentences(found: DriftReport, budget: float) -> Iterator[str]:
     if capacity is None:
         yield f"No age that was seen drifts by more than {budget:g} in the mean."
     else:
-        yield f"Rows of {capacity:,} at batch size {found.batch_size} stay within a mean drift of {budget:g}."
+        yield f"{capacity:,} rows at batch size {found.batch_size} stay within a mean drift of {budget:g}."

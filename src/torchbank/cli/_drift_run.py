@@ -75,8 +75,8 @@ def drift_of_run(path: str, *, rows: int) -> DriftReport:
 
 def _encode_again(folder: RunFolder, config: RunConfig, bank: Bank, rows: int) -> DriftMonitor:
     """Drift and fidelity of the memory as the run left it."""
-    images = load_split(config.data).train
-    encoder = build_encoder(config, images)
+    split = load_split(config.data)
+    encoder, images = build_encoder(config, split), split.train
     encoder.load_state_dict(read_tensors(folder.model)[0])
     method: Any = methods.build(config.method_name, encoder, config.method, dataset_size=len(images))
     monitor = DriftMonitor(config.method.dim, fields={"label": torch.int64}, pairs=rows)

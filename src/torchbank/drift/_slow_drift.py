@@ -85,7 +85,14 @@ class SlowDrift(nn.Module):
         Returns:
             The mean drift over each lag that ends now, 0-d, on the device; of those whose beginning was not seen,
             nothing.
+
+        Raises:
+            BankValueError: There are more or fewer of them, or of another dim.
         """
+        if embeddings.shape != self.snapshots.shape[1:]:
+            given, expected = tuple(embeddings.shape), tuple(self.snapshots.shape[1:])
+            msg = f"embeddings has shape {given}; expected {expected}, one row for each image of the set"
+            raise BankValueError(msg)
         now = embeddings.float()
         if self.metric == "cosine":
             now = nn.functional.normalize(now, dim=1)

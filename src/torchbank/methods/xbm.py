@@ -144,7 +144,7 @@ class XBM(nn.Module):
         if config.monitor_drift:
             instances = known(dataset_size, "monitor_drift=True keeps a row an image")
             self.drift = DriftMonitor(config.dim, instances=instances, fields={"label": torch.int64})
-            self.slow_drift = SlowDrift(_PROBES, config.dim)
+            self.slow_drift = SlowDrift(min(_PROBES, instances), config.dim)
         self.gate = FreshnessGate(floor=config.fidelity_floor)
         self.correction = _build_correction(config)
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
@@ -192,7 +192,7 @@ class XBM(nn.Module):
         """Take the images whose drift over 10, 100 and 1,000 steps is logged from here on.
 
         Args:
-            batches: Training images, the same each time; 64 of them are kept, but not in the state.
+            batches: Training images, the same each time; up to 64 of them are kept, but not in the state.
         """
         if self.slow_drift is not None:
             columns = zip(*_until(_PROBES, batches), strict=True)
