@@ -1,7 +1,7 @@
 """When a memory helps and when it hurts: capacity x start x cure, on kanji.
 
-python -m benchmarks.drift_sweep             # under 40 minutes on 2 quiet cores; goes on if stopped
-python -m benchmarks.drift_sweep --seeds 0   # a third of it
+python -m benchmarks.drift_sweep                             # goes on where it was stopped
+python -m benchmarks.drift_sweep --seeds 0 --capacities 1    # a ninth of it
 
 The setting is that of `torchbank demo` with half of its network's width and half of its steps. Each run trains in a
 process of its own. Writes results/drift-sweep.json, the table of docs/drift.md and its picture.
@@ -9,6 +9,7 @@ process of its own. Writes results/drift-sweep.json, the table of docs/drift.md 
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,17 +58,17 @@ def jobs(chosen: argparse.Namespace) -> list[Job]:
     """One seed after the other, so that what is there when a run is stopped is whole seeds."""
     found = []
     for seed in chosen.seeds:
-        for who, config in settings():
+        for who, config in settings(chosen.capacities):
             name = "-".join([who["cure"], *(f"{word}{who[word]}" for word in ("capacity", "start") if word in who)])
             shared = {"seed": seed, "steps": chosen.steps, "batch": chosen.batch, "config": config}
             found.append(Job(f"{name.replace(' ', '-')}-seed{seed}", {**who, **shared}))
     return found
 
 
-def settings() -> list[tuple[Record, Record]]:
+def settings(capacities: Iterable[float]) -> list[tuple[Record, Record]]:
     """What each run is called by, and its settings of XBM."""
     found: list[tuple[Record, Record]] = [({"cure": NONE}, {"memory": False})]
-    for capacity in CAPACITIES:
+    for capacity in capacities:
         for start in STARTS:
             for cure, (_, config, *_) in CURES.items():
                 memory = {"capacity": capacity, "start_step": start, "prefill": start > 0}
@@ -98,6 +99,11 @@ def work(settings: Record) -> Record:
     }
 
 
+def capacities_of(runs: list[Record]) -> list[float]:
+    """Those that were run, ascending."""
+    return sorted({run["capacity"] for run in runs if "capacity" in run})
+
+
 def spread(runs: list[Record], **who: Any) -> Spread | None:
     """MAP@R in % over the seeds of one setting; None for one that was not run."""
     values = [100 * run["map_at_r"] for run in runs if all(run.get(word) == value for word, value in who.items())]
@@ -117,7 +123,7 @@ def markdown(runs: list[Record]) -> str:
         f"| capacity | start | {' | '.join(CURES[cure].title for cure in columns)} |",
         f"|---|---|{'---|' * len(columns)}",
     ]
-    for capacity in CAPACITIES:
+    for capacity in capacities_of(runs):
         for start in (*STARTS, "auto"):
             cells = [spread(runs, cure=cure, capacity=capacity, start=start) for cure in columns]
             shown = " | ".join("-" if cell is None else str(cell) for cell in cells)
@@ -127,13 +133,13 @@ def markdown(runs: list[Record]) -> str:
 
 def draw(runs: list[Record], path: Path) -> None:
     """A panel for each start: MAP@R over capacity, a line for each cure, and the height of no memory."""
-    baseline = spread(runs, cure=NONE)
+    baseline, capacities = spread(runs, cure=NONE), capacities_of(runs)
     with _style.picture(path, width=13, height=5.8) as figure:
         panels = figure.subplots(1, len(STARTS), sharey=True)
         for axes, start in zip(panels, STARTS, strict=True):
             axes.axhline(baseline.mean, color=_style.GREY, linewidth=1.8)
             for cure, (title, _, color, marker) in CURES.items():
-                found = [(c, spread(runs, cure=cure, capacity=c, start=start)) for c in CAPACITIES]
+                found = [(c, spread(runs, cure=cure, capacity=c, start=start)) for c in capacities]
                 there = [(100 * capacity, each) for capacity, each in found if each is not None]
                 axes.errorbar(
                     [capacity for capacity, _ in there],
@@ -147,7 +153,7 @@ def draw(runs: list[Record], path: Path) -> None:
                     capsize=4,
                     label=title,
                 )
-            ticks = [100 * capacity for capacity in CAPACITIES]
+            ticks = [100 * capacity for capacity in capacities]
             axes.set(xscale="log", xlabel="capacity (% of the training images)")
             axes.set_xticks(ticks, [f"{tick:.0f}" for tick in ticks])
             axes.minorticks_off()
@@ -168,9 +174,9 @@ def draw(runs: list[Record], path: Path) -> None:
 
 def headline(runs: list[Record]) -> str:
     """Where plain memory does worst, and what the automatic gate makes of that."""
-    cells = [(capacity, start) for capacity in CAPACITIES for start in STARTS]
+    cells = [(capacity, start) for capacity in capacities_of(runs) for start in STARTS]
     plain = {cell: spread(runs, cure=PLAIN, capacity=cell[0], start=cell[1]) for cell in cells}
-    worst = min((cell for cell in cells if plain[cell] is not None), key=lambda cell: plain[cell].mean)
+    worst = min(cells, key=lambda cell: plain[cell].mean)
     gated = spread(runs, cure="auto", capacity=worst[0], start=worst[1])
     baseline = spread(runs, cure=NONE)
     return (
@@ -182,6 +188,7 @@ def headline(runs: list[Record]) -> str:
 def main(arguments: list[str] | None = None) -> None:
     """Parse, run what has no result yet, write the file, the table and the picture."""
     parser = options(NAME, __doc__, steps=STEPS, batch=BATCH, seeds=SEEDS)
+    parser.add_argument("--capacities", nargs="+", type=float, default=list(CAPACITIES), help="shares of the images")
     parser.add_argument("--picture", type=Path, default=PICTURE)
     chosen = parser.parse_args(arguments)
     run_study(NAME, jobs(chosen), chosen, markdown, page=PAGE)

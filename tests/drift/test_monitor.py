@@ -86,7 +86,7 @@ def test_measure__is_the_fidelity_of_the_latest_pairs():
     monitor.measure(pull_own_label)
     known = monitor.pairs.view()
     fields = {"label": monitor.pairs.columns["label"], "id": monitor.pairs.columns["id"]}
-    chosen, newest = known.seen.nonzero().squeeze(1), monitor.pairs.newest(64)
+    chosen, newest = known.seen.nonzero().squeeze(1), monitor.pairs.newest(32)
     stored, fresh = (
         tb.Rows(side[chosen], "cosine", **{name: values[chosen] for name, values in fields.items()})
         for side in (known.before, known.after)

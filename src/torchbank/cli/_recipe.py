@@ -159,9 +159,7 @@ def draw_drift(config: RunConfig, folder: RunFolder, summary: dict[str, Any]) ->
         report.plot_drift(drift, drawn[-1], oldest=oldest)
     if fidelity is not None and max(fidelity["count"], default=0) >= report.FEWEST_MEASUREMENTS:
         drawn.append(folder.plots / "fidelity.png")
-        gated = "auto" in (config.method.start_step, config.method.max_age)
-        floor = config.method.fidelity_floor if gated else None
-        report.plot_fidelity(fidelity, drawn[-1], oldest=oldest, floor=floor)
+        report.plot_fidelity(fidelity, drawn[-1], oldest=oldest)
     if report.has_slow_drift(metrics):
         drawn.append(folder.plots / "slow-drift.png")
         report.plot_slow_drift(metrics, drawn[-1], memory_start=memory_start(config, metrics))

@@ -26,7 +26,7 @@ FieldLoss = Callable[[Tensor, Rows, Fields], Tensor]
 # A gradient of fewer rows says more of their choice than of their age.
 _FEWEST_ROWS = 16
 # Queries whose gradient is compared.
-_QUERIES = 64
+_QUERIES = 32
 
 
 class FidelityByAge(NamedTuple):
@@ -213,7 +213,7 @@ class DriftMonitor(nn.Module):
     def measure(self, loss: FieldLoss) -> None:
         """Measure gradient fidelity on the latest pairs, by age. Waits for the device.
 
-        The queries are the newest embeddings that were observed, up to 64. For each bucket of age with 16 pairs or
+        The queries are the newest embeddings that were observed, up to 32. For each octave of age with 16 pairs or
         more, the gradient of its old embeddings is compared with that of its new ones: the fidelity of that age. And
         the gradient of all old embeddings up to that age is compared with that of all new ones of any age: the fidelity
         of a memory that forgets what is older, to the gradient of one that never ages.
@@ -234,7 +234,8 @@ class DriftMonitor(nn.Module):
         if not known.seen.any():
             return
         all_fresh = gradient(known.after, known.seen)
-        buckets = self.lost.bucket(known.ages)
+        # Octaves: half of them would take twice the time and tell little more.
+        buckets = (self.lost.bucket(known.ages) + 1) // 2
         for bucket in buckets[known.seen].unique().tolist():
             chosen, younger = (known.seen & part for part in (buckets == bucket, buckets <= bucket))
             if chosen.sum() < _FEWEST_ROWS:

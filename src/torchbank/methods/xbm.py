@@ -29,9 +29,9 @@ Correction = Literal["none", "xbn", "axbn", "sdc"]
 # The margins of the paper's settings; of multi-similarity it is the one of its mining.
 _MARGINS: dict[Loss, float] = {"contrastive": 0.5, "triplet": 0.1, "multi-similarity": 0.1}
 # Gradient fidelity is measured once in so many updates: often enough to follow it, and little beside a step.
-_MEASURE_EVERY = 50
+_MEASURE_EVERY = 100
 # Images whose drift over fixed lags is logged.
-_PROBES = 64
+_PROBES = 32
 # Of the Kalman form: the moments that are matched are a mean over some ten batches.
 _NOISE_RATIO = 0.01
 
@@ -192,7 +192,7 @@ class XBM(nn.Module):
         """Take the images whose drift over 10, 100 and 1,000 steps is logged from here on.
 
         Args:
-            batches: Training images, the same each time; up to 64 of them are kept, but not in the state.
+            batches: Training images, the same each time; up to 32 of them are kept, but not in the state.
         """
         if self.slow_drift is not None:
             columns = zip(*_until(_PROBES, batches), strict=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torchbank.errors import BankValueError
-from torchbank.report._style import BLUE, GREY, VERMILION, mark_step, picture, thousands
+from torchbank.report._style import BLUE, GREY, mark_step, picture, thousands
 
 # A mean over fewer measurements is not drawn.
 FEWEST_MEASUREMENTS = 3
@@ -15,7 +15,6 @@ def plot_fidelity(
     path: str | Path,
     *,
     oldest: int | None = None,
-    floor: float | None = None,
 ) -> None:
     """Draw gradient fidelity over the age of rows.
 
@@ -24,7 +23,6 @@ def plot_fidelity(
             (`torchbank.drift.FidelityByAge`).
         path: The PNG to write.
         oldest: The age of the oldest row of the memory in use, to be marked.
-        floor: The lowest fidelity that the age gate lets through, to be marked.
 
     Raises:
         BankValueError: Too little was measured.
@@ -37,8 +35,8 @@ def plot_fidelity(
     with picture(Path(path)) as figure:
         axes = figure.subplots()
         axes.fill_between(ages, lower, means, color=BLUE, alpha=0.18, linewidth=0)
-        axes.plot(ages, lower, color=BLUE, linestyle="--", linewidth=1.6, label="10th percentile")
         axes.plot(ages, means, color=BLUE, marker="o", markersize=6, label="mean over measurements")
+        axes.plot(ages, lower, color=BLUE, linestyle="--", linewidth=1.6, label="10th percentile")
         axes.set(
             xlabel="age of the stored rows (training steps)",
             ylabel="cosine of the gradient from stored rows\nwith that from rows encoded now",
@@ -46,18 +44,6 @@ def plot_fidelity(
             ylim=(min(0.0, *lower) - 0.05, 1.05),
         )
         axes.axhline(0, color=GREY, linewidth=1.2)
-        if floor is not None:
-            axes.axhline(floor, color=VERMILION, linestyle=":", linewidth=1.8)
-            axes.annotate(
-                f"floor of the automatic gate, {floor:g}",
-                xy=(1, floor),
-                xycoords=axes.get_yaxis_transform(),
-                xytext=(0, 4),
-                textcoords="offset points",
-                ha="right",
-                color=VERMILION,
-                fontsize=12,
-            )
         mark_step(axes, oldest, "oldest row in the memory")
         axes.set_title(f"Rows {ages[-1]:,.0f} steps old keep a gradient fidelity of {means[-1]:.2f}")
         thousands(axes.xaxis)
