@@ -31,7 +31,8 @@ def as_offered(method_config: type) -> type:
             offered.append(("seed", tyro.conf.Suppress[int], field(default=0)))
         elif setting.name in _ALIASES:
             alias = tyro.conf.arg(aliases=(_ALIASES[setting.name],))
-            offered.append((setting.name, Annotated[setting.type, alias], field(default=setting.default)))
+            kind: Any = setting.type
+            offered.append((setting.name, Annotated[kind, alias], field(default=setting.default)))
     if not offered:
         return method_config
     origin = {"__doc__": method_config.__doc__, "__module__": method_config.__module__}

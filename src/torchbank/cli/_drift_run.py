@@ -21,7 +21,7 @@ Table = dict[str, list[float]]
 
 @dataclass(frozen=True)
 class DriftReport:
-    """Drift and fidelity by age, each column by its name; None where it was not measured.
+    """Drift and fidelity by age, each column by its name; None for what was not measured.
 
     Args:
         drift: While the run trained, from images that were seen again.
@@ -33,7 +33,7 @@ class DriftReport:
         pictures: What was drawn.
     """
 
-    drift: Table | None
+    drift: Table
     fidelity: Table | None
     final_drift: Table | None
     final_fidelity: Table | None

@@ -4,7 +4,7 @@ Axes: batch (instances of one step), rows (rows of a memory), ages (buckets of a
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
@@ -108,7 +108,7 @@ class DriftMonitor(nn.Module):
         super().__init__()
         self.metric = metric
         self.revisits = None if instances is None else RevisitDrift(instances, dim, metric=metric, device=device)
-        # Revisits are counted where they are found; all pairs go there, where there is such a place.
+        # Revisits are counted where they are found; where there are none, pairs have a place of their own.
         self.counted = AgeStatistics(device) if self.revisits is None else None
         self.pairs = RecentPairs(pairs, dim, fields={"id": torch.int64, **(fields or {})}, device=device)
         self.lost = AgeStatistics(device)
@@ -324,8 +324,8 @@ class DriftMonitor(nn.Module):
         by_age = self.by_age()
         return recommended_capacity(by_age.age, by_age.mean, budget=budget, batch_size=batch_size)
 
-    def _drift(self) -> AgeStatistics:
-        return self.revisits.statistics if self.counted is None else self.counted
+    def _drift(self) -> Any:
+        return self.counted if self.revisits is None else self.revisits.statistics
 
     def _as_compared(self, embeddings: Tensor) -> Tensor:
         return nn.functional.normalize(embeddings, dim=1) if self.metric == "cosine" else embeddings

@@ -4,6 +4,7 @@ Axes: pairs (slots of the ring), batch (instances of one step).
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +43,8 @@ class RecentPairs(nn.Module):
         """Keep the pairs of a step; never waits for the device."""
         before, after, ages, seen = revisits
         ages = torch.where(seen, ages, _UNSEEN)
-        self.ring.push(after.detach(), step=step, before=before.float(), age=ages, **fields)
+        columns: dict[str, Any] = {"before": before.float(), "age": ages, **fields}
+        self.ring.push(after.detach(), step=step, **columns)
 
     @property
     def clock(self) -> Tensor:

@@ -140,7 +140,8 @@ class XBM(nn.Module):
         if config.memory:
             fields = {"label": torch.int64, "id": torch.int64}
             self.bank = MemoryBank(rows_of(config.capacity, dataset_size), config.dim, fields=fields, metric="cosine")
-        self.drift = self.slow_drift = self._probes = None
+        self.drift = self.slow_drift = None
+        self._probes: Batch | None = None
         if config.monitor_drift:
             instances = known(dataset_size, "monitor_drift=True keeps a row an image")
             self.drift = DriftMonitor(config.dim, instances=instances, fields={"label": torch.int64})
@@ -184,8 +185,9 @@ class XBM(nn.Module):
             memory = self.bank if self.correction is None else self.bank.transformed(self.correction)
             memory_loss, more = self._term("memory", embeddings, memory, rows=logs["memory_rows"], **own, **ages)
             loss, logs = loss + config.memory_weight * memory_loss, logs | more
-        if self._probes is not None and self.slow_drift.due(step):
-            logs |= self._slow_drift_logs(self._probes, step)
+        if self.slow_drift is not None and self._probes is not None and self.slow_drift.due(step):
+            now = encode(self.encoder, [self._probes]).embeddings.to(embeddings.device)
+            logs |= {f"drift_{lag}": value for lag, value in self.slow_drift.observe(now, step=step).items()}
         return MethodOutput(loss, logs)
 
     def probe(self, batches: Iterable[Batch]) -> None:
@@ -197,11 +199,6 @@ class XBM(nn.Module):
         if self.slow_drift is not None:
             columns = zip(*_until(_PROBES, batches), strict=True)
             self._probes = Batch(*(torch.cat(column)[:_PROBES] for column in columns))
-
-    def _slow_drift_logs(self, probes: Batch, step: int) -> dict[str, Tensor]:
-        embeddings = encode(self.encoder, [probes]).embeddings.to(self.slow_drift.snapshots.device)
-        drift = self.slow_drift.observe(embeddings, step=step)
-        return {f"drift_{lag}": value for lag, value in drift.items()}
 
     def _look(self, embeddings: Tensor, batch: Batch, *, step: int) -> None:
         """Tell monitor and correction what the encoder makes of these images now."""
