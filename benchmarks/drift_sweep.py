@@ -13,12 +13,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torchbank import data, encoders, methods, training
+from torchbank import encoders, methods, training
 from torchbank.cli._config import RunConfig
 from torchbank.report import Spread, _style
 
 from .documents import ROOT
 from .jobs import Job, Record
+from .self_supervised import load
 from .study import options, run_study
 
 NAME = "drift-sweep"
@@ -60,7 +61,7 @@ def jobs(chosen: argparse.Namespace) -> list[Job]:
     for seed in chosen.seeds:
         for who, config in settings(chosen.capacities):
             name = "-".join([who["cure"], *(f"{word}{who[word]}" for word in ("capacity", "start") if word in who)])
-            shared = {"seed": seed, "steps": chosen.steps, "batch": chosen.batch, "config": config}
+            shared = {"seed": seed, "steps": chosen.steps, "batch": chosen.batch, "tiny": chosen.tiny, "config": config}
             found.append(Job(f"{name.replace(' ', '-')}-seed{seed}", {**who, **shared}))
     return found
 
@@ -83,7 +84,7 @@ def work(settings: Record) -> Record:
     words = [f"{name.replace('_', '-')}={value}" for name, value in settings["config"].items()]
     run = [f"steps={settings['steps']}", f"seed={settings['seed']}", "evaluate-every=0", "checkpoint-every=0"]
     config = RunConfig.default("xbm").with_settings([*words, *run]).with_batch_size(settings["batch"]).resolved()
-    split = data.load("kanji")
+    split = load("kanji", tiny=settings["tiny"])
     training.seed_everything(settings["seed"])
     encoder = encoders.ConvNet(config.method.dim, channels=1, widths=WIDTHS)
     method: Any = methods.build("xbm", encoder, config.method, dataset_size=len(split.train))
@@ -189,6 +190,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Parse, run what has no result yet, write the file, the table and the picture."""
     parser = options(NAME, __doc__, steps=STEPS, batch=BATCH, seeds=SEEDS)
     parser.add_argument("--capacities", nargs="+", type=float, default=list(CAPACITIES), help="shares of the images")
+    parser.add_argument("--tiny", action="store_true", help="few images; give few --steps, and --out and --picture")
     parser.add_argument("--picture", type=Path, default=PICTURE)
     chosen = parser.parse_args(arguments)
     run_study(NAME, jobs(chosen), chosen, markdown, page=PAGE)
