@@ -117,6 +117,8 @@ def markdown(runs: list[Record]) -> str:
     baseline = spread(runs, cure=NONE)
     columns = list(CURES)
     lines = [
+        f"![MAP@R over capacity for each cure](images/{PICTURE.name})",
+        "",
         f"MAP@R on unseen characters in %, {runs[0]['steps']:,} steps of {runs[0]['batch']} images, "
         + (f"mean ± standard deviation of {seeds} seeds" if seeds > 1 else "one seed")
         + f". Without memory: **{baseline}**.",

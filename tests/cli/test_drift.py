@@ -57,6 +57,16 @@ def test_drift__without_looking_at_images(torchbank, automatic):
     assert json.loads(automatic.drift.read_text())["final_drift"] is None
 
 
+def test_drift__of_a_method_with_a_projection(torchbank, photos, tmp_path):
+    words = ("--data", "folder", "--root", photos, "--image-size", "12", "--encoder", "convnet", "--dim", "8")
+    short = ("--steps", "8", "--images-per-batch", "8", "--warmup-steps", "0", "--device", "cpu")
+    done = torchbank("train", "npid", *words, *short, "--run", tmp_path / "run")
+    assert done.code == 0, done.err
+    done = torchbank("drift", tmp_path / "run")
+    assert done.code == 0, done.err
+    assert "encoded again" not in done.out
+
+
 @pytest.mark.parametrize("correction", ["xbn", "axbn", "sdc"])
 def test_train__with_a_correction(torchbank, photos, tmp_path, correction):
     short = ("--steps", "12", "--start", "4", "--correction", correction, "--max-age", "6")

@@ -55,13 +55,15 @@ def drift_of_run(path: str, *, rows: int) -> DriftReport:
     folder = RunFolder.open(path)
     config = RunConfig.from_json(folder.read_config())
     summary = folder.read_summary()
-    drift, fidelity = summary["drift"], summary["fidelity"]
+    drift, fidelity = summary["drift"], summary.get("fidelity")
     if drift is None:
         msg = f"{folder.path} measured no drift; train with --monitor-drift, and a memory to look at"
         raise BankValueError(msg)
     bank = load(folder.bank, device="cpu") if folder.bank.is_file() else None
     final_drift = final_fidelity = None
-    if rows and bank is not None and "id" in bank.fields and len(bank):
+    # Other methods remember what their projection makes of an image, and a run keeps its encoder alone.
+    encodes = hasattr(methods.METHODS[config.method_name].method, "row_loss")
+    if rows and bank is not None and len(bank) and encodes:
         monitor = _encode_again(folder, config, bank, rows)
         final_drift = _columns(monitor.by_age())
         final_fidelity = _columns(monitor.fidelity_by_age())

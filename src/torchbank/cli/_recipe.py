@@ -150,7 +150,8 @@ def draw_drift(config: RunConfig, folder: RunFolder, summary: dict[str, Any]) ->
     Returns:
         The pictures.
     """
-    drift, fidelity, bank = summary["drift"], summary["fidelity"], summary["bank"]
+    # Runs of before fidelity was measured have none.
+    drift, fidelity, bank = summary["drift"], summary.get("fidelity"), summary["bank"]
     metrics = training.read_metrics(folder.metrics)
     oldest = None if bank is None else bank["rows"] // summary["batch_size"]
     drawn = []
