@@ -68,8 +68,8 @@ class LocalDrift(nn.Module):
     younger has gone a share of that way, one that is older at least as far. What the drift is assumed to be: alike
     among neighbours, and steady.
 
-    All state is in ``state_dict()``. Nothing waits for the device. A correction compares every pair with every row, which
-    takes longer than the loss itself where there are more pairs than images in a batch.
+    All state is in ``state_dict()``. Nothing waits for the device. A correction compares every pair with every row,
+    which takes longer than the loss itself where there are more pairs than images in a batch.
 
     Args:
         dim: Embedding dim.
