@@ -78,6 +78,41 @@ def test_drift__too_little_measured(tmp_path):
         report.plot_drift({**DRIFT, "count": [2, 3, 4]}, tmp_path / "drift.png")
 
 
+FIDELITY = {"age": [2.0, 20.0, 40.0], "mean": [0.9, 0.6, 0.3], "p10": [0.8, 0.4, -0.1], "count": [2, 9, 5]}
+
+
+def test_fidelity__ages_measured_once_or_twice_are_left_out(tmp_path):
+    report.plot_fidelity(FIDELITY, tmp_path / "all.png", oldest=30)
+    often = {name: values[1:] for name, values in FIDELITY.items()}
+    report.plot_fidelity(often, tmp_path / "often.png", oldest=30)
+    np.testing.assert_array_equal(read(tmp_path / "all.png"), read(tmp_path / "often.png"))
+    assert at_slide_size(tmp_path / "all.png")
+    assert pixels(tmp_path / "all.png", BLUE) > 1_000
+
+
+def test_fidelity__too_little_measured(tmp_path):
+    with pytest.raises(BankValueError, match="no age has 3 measurements"):
+        report.plot_fidelity({**FIDELITY, "count": [1, 2, 0]}, tmp_path / "fidelity.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_slow_drift__a_line_for_each_lag(tmp_path):
+    metrics = [{"step": step, "train/drift_10": 0.1, "train/drift_100": 0.4} for step in (110, 210, 310)]
+    assert report.has_slow_drift(metrics)
+    report.plot_slow_drift(metrics, tmp_path / "two.png", memory_start=200)
+    assert at_slide_size(tmp_path / "two.png")
+    assert pixels(tmp_path / "two.png", BLUE) > 1_000
+    assert pixels(tmp_path / "two.png", GREEN) > 1_000
+    assert not pixels(tmp_path / "two.png", VERMILION)
+
+
+def test_slow_drift__nothing_to_draw(tmp_path):
+    assert not report.has_slow_drift(METRICS)
+    with pytest.raises(BankValueError, match="the metrics hold no train/drift_10"):
+        report.plot_slow_drift(METRICS, tmp_path / "slow.png")
+    assert not list(tmp_path.iterdir())
+
+
 def health(**logs):
     return [{"step": step, **{f"train/{name}": value for name, value in logs.items()}} for step in range(2, 101, 2)]
 

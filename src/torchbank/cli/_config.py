@@ -6,7 +6,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import tyro
 
-from torchbank.cli._arguments import for_method, parse, without_seed
+from torchbank.cli._arguments import as_offered, for_method, parse
 from torchbank.cli._errors import UsageError
 from torchbank.cli._settings import settings_of
 from torchbank.data import VehicleGallery, VehicleTest
@@ -90,7 +90,7 @@ class RunConfig(Generic[Method]):
         if method_name not in METHODS:
             msg = f"unknown method {method_name!r}; expected one of {', '.join(map(repr, sorted(METHODS)))}"
             raise BankKeyError(msg)
-        method = without_seed(METHODS[method_name].config)()
+        method = as_offered(METHODS[method_name].config)()
         plain = cls(method_name, DataConfig(data=data_name), EncoderConfig(), method, TrainingConfig())
         return plain.with_settings(settings_of(method_name, recipe or data_name))
 

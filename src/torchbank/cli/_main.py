@@ -14,6 +14,7 @@ _VERBS = {
     "compare": "train the same setting without and with memory, over seeds and batch sizes",
     "evaluate": "score the encoder of a run folder again",
     "audit": "find wrong labels and near-duplicates in what a memory holds",
+    "drift": "tell how stale the memory of a run was, and what that cost",
     "inspect": "tell what a bank file holds",
     "track": "give the objects in videos identities that last",
     "demo": "see what a memory buys, in a few minutes on two cores",
@@ -35,6 +36,7 @@ examples:
   torchbank compare xbm --seeds 0 1 2 --batch-sizes 16 64 256
   torchbank evaluate runs/kanji
   torchbank audit runs/kanji
+  torchbank drift runs/kanji
   torchbank inspect runs/kanji/bank.safetensors
   torchbank track --video hall.mp4 --detections hall.txt --embeddings hall.npy
 

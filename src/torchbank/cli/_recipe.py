@@ -133,17 +133,47 @@ def _build(config: RunConfig, split: data.Split) -> nn.Module:
     return methods.build(config.method_name, encoder, config.method, dataset_size=len(split.train))
 
 
+def memory_start(config: RunConfig, metrics: list[dict[str, Any]]) -> int | None:
+    """The step from which a memory takes part, for pictures; None where it did from the beginning, or never."""
+    start = getattr(config.method, "start_step", None)
+    if start is None or config.method.memory is not True:
+        return None
+    if start != "auto":
+        return start
+    # The line that first tells of it averages over steps before as well.
+    return next((line["step"] for line in metrics if "train/memory_loss" in line), None)
+
+
 def _draw(config: RunConfig, split: data.Split, folder: RunFolder, result: FitResult) -> None:
-    starts_late = getattr(config.method, "memory", None) is True
-    start = config.method.start_step if starts_late else None
     metrics = training.read_metrics(folder.metrics)
+    start = memory_start(config, metrics)
     report.plot_loss(metrics, folder.plots / "loss.png", memory_start=start)
     report.plot_scores(metrics, folder.plots / "scores.png", memory_start=start)
     if isinstance(split.test, data.LabelledImages):
         report.plot_retrieval_sheet(split.test, result.test.embeddings, folder.plots / "retrieval.png")
-    drift, bank = result.summary["drift"], result.summary["bank"]
     if report.has_health(metrics):
-        report.plot_health(metrics, folder.plots / "health.png", drift=drift)
+        report.plot_health(metrics, folder.plots / "health.png", drift=result.summary["drift"])
+    draw_drift(config, folder, result.summary)
+
+
+def draw_drift(config: RunConfig, folder: RunFolder, summary: dict[str, Any]) -> list[Path]:
+    """Draw what a run measured of drift and of its cost, as far as there is enough of it.
+
+    Returns:
+        The pictures.
+    """
+    # Runs of before fidelity was measured have none.
+    drift, fidelity, bank = summary["drift"], summary.get("fidelity"), summary["bank"]
+    metrics = training.read_metrics(folder.metrics)
+    oldest = None if bank is None else bank["rows"] // summary["batch_size"]
+    drawn = []
     if drift is not None and max(drift["count"], default=0) >= report.FEWEST_REVISITS:
-        oldest = None if bank is None else bank["rows"] // result.summary["batch_size"]
-        report.plot_drift(drift, folder.plots / "drift.png", oldest=oldest)
+        drawn.append(folder.plots / "drift.png")
+        report.plot_drift(drift, drawn[-1], oldest=oldest)
+    if fidelity is not None and max(fidelity["count"], default=0) >= report.FEWEST_MEASUREMENTS:
+        drawn.append(folder.plots / "fidelity.png")
+        report.plot_fidelity(fidelity, drawn[-1], oldest=oldest)
+    if report.has_slow_drift(metrics):
+        drawn.append(folder.plots / "slow-drift.png")
+        report.plot_slow_drift(metrics, drawn[-1], memory_start=memory_start(config, metrics))
+    return drawn

@@ -8,6 +8,8 @@ A method is any `torch.nn.Module` with
 - ``before_step()``, if it has one: called when the gradients are whole and unscaled, to clip them;
 - ``after_step()``: called after each update of the weights, also where that took several batches;
 - ``wants_prefill(step)``, ``prefill(batches)``: whether its memory is filled before this step, and from what;
+- ``probe(batches)``, if it has one: called once before the first step, also of a run that goes on, with random
+  training images, always in the same order, to be looked at again and again;
 - ``bank``: its memory bank, or None.
 
 The loop owns everything else: batches, device, precision, updates, evaluation, metrics and checkpoints.
@@ -169,6 +171,8 @@ class Loop:
     def _train(self) -> None:
         """All steps that are left."""
         self.method.train()
+        if hasattr(self.method, "probe"):
+            self.method.probe(self.batches.once())
         self.clock.start()
         while self.step < self.config.steps:
             if self.method.wants_prefill(self.step):

@@ -121,6 +121,11 @@ class RunFolder:
         return self.path / "audit"
 
     @property
+    def drift(self) -> Path:
+        """How stale the memory was and is, after ``torchbank drift``."""
+        return self.path / "drift.json"
+
+    @property
     def plots(self) -> Path:
         """Pictures."""
         return self.path / "plots"
