@@ -80,6 +80,16 @@ def test_fit__pushes_once_an_update(uninterrupted):
     assert uninterrupted[1].summary["bank"]["rows"] == 50
 
 
+def test_fit__fills_the_memory_with_all_images_before_the_first_step():
+    training.seed_everything(0)
+    encoder = encoders.build("convnet", dim=8, image_shape=(1, 8, 8))
+    config = methods.NPIDConfig(dim=8, projection_dim=4, loss="softmax", prefill=True)
+    method = methods.build("npid", encoder, config, dataset_size=60)
+    fit(method, SPLIT, replace(VIEWS, steps=1, accumulate=1, augmentation="npid", evaluate_every=0))
+    # Each row once by the filling, and those of the first batch of 16 once more.
+    assert sorted(method.bank.generations.tolist()) == [1] * 44 + [2] * 16
+
+
 def _words(n: int, *, first: int) -> data.TextPairs:
     names = [f"word{number}" for number in range(first, first + n)]
     labels = torch.arange(first, first + n)
