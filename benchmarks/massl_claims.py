@@ -53,10 +53,9 @@ def jobs(chosen: argparse.Namespace) -> list[Job]:
     found = []
     for number, (who, change) in enumerate(VARIANTS.items()):
         method = None if change is None else contestant.method
-        trained = {"method": method, "learning_rate": contestant.learning_rate}
         config = {**contestant.config, **(change or {})}
         found += [
-            Job(f"variant{number}-seed{seed}", {**shared, **trained, "who": who, "seed": seed, "config": config})
+            Job(f"variant{number}-seed{seed}", {**shared, "method": method, "who": who, "seed": seed, "config": config})
             for seed in chosen.seeds
         ]
     return found

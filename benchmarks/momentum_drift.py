@@ -42,9 +42,11 @@ def train(momentum: float, steps: int, split: data.Split) -> dict[str, Any]:
     """Train once; drift by age, and how well the features of unseen classes retrieve."""
     seed_everything(0)
     encoder = encoders.ConvNet(128, channels=1, widths=(8, 16, 32, 64))
-    settings = MoCoConfig(dim=128, projection_dim=64, capacity=CAPACITY, momentum=momentum)
+    settings = MoCoConfig(
+        dim=128, projection_dim=64, capacity=CAPACITY, temperature=0.1, head="mlp-bn", momentum=momentum
+    )
     method = MoCo(encoder, settings, dataset_size=len(split.train))
-    optimizer = torch.optim.AdamW(method.student.parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(method.student.parameters(), lr=2e-3)
     augment = data.augmentation("glyph", split.train.image_shape)
     probes = split.test.images(torch.linspace(0, len(split.test) - 1, PROBES).long())
     seen: list[Tensor] = []
