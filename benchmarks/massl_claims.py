@@ -17,7 +17,7 @@ from .jobs import Job, Record
 from .self_supervised import METHODS, QUEUE, features, load, probes, train
 from .study import options, run_study
 
-DATA, BATCH, STEPS, SEEDS = "kanji", 64, 300, (0, 1, 2, 3, 4)
+DATA, BATCH, STEPS, SEEDS = "fashion-mnist", 64, 300, (0, 1, 2, 3, 4)
 COLLAPSED = 0.5
 
 # What each changes of the method; None trains nothing.
