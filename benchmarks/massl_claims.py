@@ -17,7 +17,7 @@ from .jobs import Job, Record
 from .self_supervised import METHODS, QUEUE, features, load, probes, train
 from .study import options, run_study
 
-DATA, BATCH, STEPS, SEEDS = "fashion-mnist", 64, 300, (0, 1, 2, 3, 4)
+DATA, BATCH, STEPS, SEEDS = "fashion-mnist", 64, 200, (0, 1, 2, 3, 4)
 COLLAPSED = 0.5
 
 # What each changes of the method; None trains nothing.
@@ -66,16 +66,16 @@ def markdown(runs: list[Record]) -> str:
     seeds = len({run["seed"] for run in runs})
     out = [
         f"`{runs[0]['data']}`, {runs[0]['steps']:,} steps of {runs[0]['batch']} images, a memory of "
-        f"{QUEUE['capacity']:,} rows; mean ± standard deviation of {seeds} seeds, in %. The spread is that of the "
-        "features as a share of the untrained encoder's of the same seed; a run below "
-        f"{100 * COLLAPSED:.0f} % has collapsed.",
+        f"{QUEUE['capacity']:,} rows; mean ± standard deviation of {seeds} seeds, accuracies in %. The spread of the "
+        f"features is in units of the untrained encoder's of the same seed; a run below {COLLAPSED:g} has collapsed.",
         "",
         "| memory | k-NN | linear | spread | collapsed |",
         "|---|---|---|---|---|",
     ]
     for who in dict.fromkeys(run["who"] for run in runs):
         mine = [run for run in runs if run["who"] == who]
-        cells = [str(Spread(tuple(100 * run[key] for run in mine))) for key in ("knn", "linear", "kept_spread")]
+        scales = {"knn": 100, "linear": 100, "kept_spread": 1}
+        cells = [str(Spread(tuple(scale * run[key] for run in mine))) for key, scale in scales.items()]
         collapsed = sum(run["kept_spread"] < COLLAPSED for run in mine)
         out.append(f"| {who} | {' | '.join(cells)} | {collapsed} of {len(mine)} |")
     return "\n".join(out)
