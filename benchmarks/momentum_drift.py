@@ -96,6 +96,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
         axes.set_yscale("log")
         axes.set_xlabel("age of the stored key (training steps)")
         axes.set_ylabel("squared distance to the key now\n(0 the same, 2 unrelated)")
+        axes.set_ylim(top=10)  # the word of the mark stands above the lines
         _style.mark_step(axes, CAPACITY // BATCH, "oldest key in the queue")
         axes.set_title("The slower the key encoder, the fresher its old keys")
         axes.legend(title="momentum", loc="lower right")
@@ -106,7 +107,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
 def main() -> None:
     """Train at each momentum, write the result, draw it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=600, help="updates of each of the four runs")
+    parser.add_argument("--steps", type=int, default=400, help="updates of each of the four runs")
     parser.add_argument("--out", type=Path, default=RESULT, help="the JSON")
     parser.add_argument("--picture", type=Path, default=PICTURE, help="the PNG")
     chosen = parser.parse_args()
