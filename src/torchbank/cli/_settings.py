@@ -38,12 +38,16 @@ _NETWORK = {
 }
 _VIEWS = {"moco": "moco-v2", "npid": "npid", "nnclr": "simclr", "massl": "massl", "simclr": "simclr"}
 _GLYPH_VIEWS = dict.fromkeys(_VIEWS, "glyph-views") | {"massl": "glyph-massl"}
-# Memories that a few thousand steps fill several times, and heads that fit the networks.
+# Memories that a few thousand steps fill several times, and heads that fit the networks; batch norm in them and rows
+# that begin as embeddings are what so few steps learn more with (see benchmarks/self_supervised.py).
 _MEMORY = {
-    "moco": ("capacity=4096", "momentum=0.99"),
-    "npid": (),
+    "moco": ("capacity=4096", "momentum=0.99", "head=mlp-bn"),
+    "npid": ("loss=softmax", "prefill=True"),
     "nnclr": ("capacity=4096", "hidden-dim=512", "prediction-hidden-dim=512"),
-    "massl": ("capacity=4096", "block-size=1024", "hidden-dim=512", "momentum=0.99", "local-crops=4"),
+    "massl": (
+        *("capacity=4096", "block-size=1024", "hidden-dim=512", "momentum=0.99", "local-crops=4"),
+        "head=mlp-bn",
+    ),
     "simclr": ("hidden-dim=512",),
 }
 _ALONE = {

@@ -42,7 +42,7 @@ class TrainingConfig:
         checkpoint_every: Steps between two checkpoints; 0 keeps none.
         log_every: Steps that one line of metrics averages over.
         device: "auto" takes the accelerator where there is one.
-        precision: Of the forward pass; weights stay float32. "fp16" is for GPUs.
+        precision: Of the forward pass; weights stay float32. "fp16" is for GPUs, and slow on a CPU.
         workers: Processes that load images; 0 loads them in the training process.
 
     Raises:

@@ -96,8 +96,7 @@ def fit(
     Raises:
         BankStateError: The checkpoint does not fit, or the loss is not finite: the message tells at which step,
             and the last checkpoint stays as it was.
-        BankValueError: The device cannot run at that precision, there are too few images for a batch, or the
-            encoder does not give one vector an image.
+        BankValueError: There are too few images for a batch, or the encoder does not give one vector an image.
     """
     return Loop(method, split, config).run(folder, resume=resume, on_progress=on_progress)
 
@@ -111,8 +110,7 @@ class Loop:
         config: See `fit`.
 
     Raises:
-        BankValueError: The device cannot run at that precision, there are too few images for a batch, or the
-            encoder does not give one vector an image.
+        BankValueError: There are too few images for a batch, or the encoder does not give one vector an image.
         BankKeyError: There is no such augmentation.
         UnreadableImageError: One of the first images cannot be read.
     """
