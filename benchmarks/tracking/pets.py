@@ -20,6 +20,7 @@ from ..measure import machine
 LENGTH, LABELLED, FPS = 795, 396, 7.0
 TRACKER = {"buffer": 30, "high_score": 0.5}
 BLACK_OUTS = (50, 100, 150)
+COLUMNS = ("frames", "boxes", "scores", "classes", "track_ids", "embeddings")
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def conditions(clip: Clip) -> Iterator[tuple[str, Clip]]:
 def _without(clip: Clip, dropped: np.ndarray) -> Clip:
     """Detections and truth of the frames that stay; a frame that is dropped is one in which nobody is found."""
     kept, labelled = ~dropped[clip.footage.frames], ~dropped[clip.truth.frames]
-    columns = {name: getattr(clip.footage, name)[kept] for name in vars(clip.footage) if name != "length"}
+    columns = {name: getattr(clip.footage, name)[kept] for name in COLUMNS}
     return Clip(replace(clip.footage, **columns), Tracks(*(column[labelled] for column in clip.truth)))
 
 

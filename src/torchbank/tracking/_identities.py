@@ -87,8 +87,9 @@ class Identities:
     def row(self, seat: int) -> dict[str, Any]:
         """What is known of whoever has a seat, by name; ``source`` is a number, ``live`` is whether there are pins."""
         row = {name: column[seat].item() for name, column in self.columns.items()}
+        live = row.pop("pins") > 0
         del row["seen"]
-        return {**row, "live": row.pop("pins") > 0}
+        return {**row, "live": live}
 
     def pin(self, identities: Sequence[int] | np.ndarray, count: int) -> None:
         """Count that identities are in view in so many places more, or fewer, but not in fewer than none.

@@ -12,7 +12,7 @@ from torchbank.tracking import _gallery_file, _linker_file
 from torchbank.tracking._assignment import NEW, assign
 from torchbank.tracking._candidates import Source, alike, compare, eligible
 from torchbank.tracking._doors import unit
-from torchbank.tracking._frame import Column, Frame, Linked, Quality, read_frame
+from torchbank.tracking._frame import Boxes, Column, Frame, Linked, Quality, read_frame
 from torchbank.tracking._history import Decision, Span
 from torchbank.tracking._options import LinkerOptions
 from torchbank.tracking._presence import Presence
@@ -128,7 +128,7 @@ class IdentityLinker(Adapters):
         track_ids: Column,
         embeddings: np.ndarray | Tensor | None,
         *,
-        boxes: Column | None = None,
+        boxes: Boxes | None = None,
         scores: Column | None = None,
         classes: Column | None = None,
         frame: int | None = None,
