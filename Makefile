@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 TEST   := $(BIN)/python -m pytest -q -n 2
 
-.PHONY: help demo ssl test lint bench bench-peers clean
+.PHONY: help demo ssl track test lint bench bench-peers clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -25,6 +25,11 @@ ssl: $(READY)  ## compare self-supervised methods without and with memory; write
 	$(BIN)/python -m benchmarks.self_supervised
 	$(BIN)/python -m benchmarks.massl_claims
 	$(BIN)/python -m benchmarks.wordnet_text
+
+track: $(READY)  ## measure what a memory of identities adds to a tracker; writes results, plots and the tables of docs/tracking.md
+	$(BIN)/python -m benchmarks.tracking pictures
+	$(BIN)/python -m benchmarks.tracking scenes
+	$(BIN)/python -m benchmarks.tracking stream
 
 test: $(READY)  ## the whole suite: once with shape checks, then the tests that must run without them
 	$(TEST)

@@ -18,6 +18,7 @@ from torchbank.report import _style
 from torchbank.tracking import IdentityGallery, IdentityLinker
 
 from ..measure import machine
+from . import tables
 
 DIM, IN_VIEW, KEPT, WINDOW = 128, 50, 5_000, 500
 HOURS, RETURNING = 10.0, 0.2
@@ -35,6 +36,7 @@ def run(frames: int, path: Path, images: Path) -> None:
     for name in ("changing", "steady"):
         last = results[name]["windows"][-1]
         print(f"{name}: {results[name]['people']:,} people seen; at the end {last}")
+    tables.write("tracking-stream", path, tables.stream(results))
     draw(results["changing"], images / "tracking-stream.png")
 
 

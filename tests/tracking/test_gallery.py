@@ -246,7 +246,7 @@ def test_load__tells_what_is_wrong_with_a_file(tmp_path):
     gallery = IdentityGallery(2, fingerprint="osnet@1")
     gallery.save(path)
     gallery.close()
-    with pytest.raises(BankValueError, match="osnet@1.*cannot be compared with those of 'resnet@2'"):
+    with pytest.raises(BankValueError, match=r"osnet@1.*cannot be compared with those of 'resnet@2'"):
         IdentityGallery.load(path, fingerprint="resnet@2")
     whole = path.read_bytes()
     for cut in (0, 10, len(whole) // 2, len(whole) - 1):

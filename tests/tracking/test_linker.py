@@ -268,7 +268,7 @@ def test_linker__refuses_what_cannot_be():
                     {"overlapping": ["ab"]}, {"travel_time": {("a", "b"): -1.0}}, {"history": 0}):  # fmt: skip
         with pytest.raises(BankError):
             linker_of(**options)
-    with pytest.raises(BankValueError, match="osnet.*resnet"):
+    with pytest.raises(BankValueError, match=r"osnet.*resnet"):
         linker_of(IdentityGallery(DIM, fingerprint="osnet"), fingerprint="resnet")
     with pytest.raises(BankValueError, match="give update a time="):
         linker_of(travel_time={("a", "b"): 5.0}).update([1], PEOPLE[:1])

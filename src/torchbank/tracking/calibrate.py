@@ -246,7 +246,9 @@ def calibrate_looks(
     usual = float(np.quantile(genuine[long], 0.05)) if long.any() else -1.0
     threshold = _threshold(pairs, false_merge_rate, draws, usual)
     recall = float((genuine[long] >= threshold).mean()) if long.any() else 0.0
-    if recall * (1 - false_merge_rate) < BETTER_THAN_CHANCE * false_merge_rate * (1 - recall):
+    better_than_chance = recall * (1 - false_merge_rate) >= BETTER_THAN_CHANCE * false_merge_rate * (1 - recall)
+    # Embeddings that are all alike reach any threshold, up to rounding.
+    if not better_than_chance or (pairs >= threshold - 1e-6).mean() > TAIL:
         threshold = math.inf
     return Calibration(
         threshold,
