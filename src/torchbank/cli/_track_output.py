@@ -95,9 +95,10 @@ def threshold_text(linker: IdentityLinker) -> str:
         )
     rate = f"{calibration.false_merge_rate:.0%} of newcomers mistaken"
     if not np.isfinite(calibration.threshold):
+        whiten = "" if linker.gallery.adaptation is not None else "--adapt whiten, "
         return (
             f"nobody was given an old identity: with {rate}, these embeddings would know only {calibration.recall:.0%} "
-            "of those who return; try --adapt whiten, a higher --false-merge-rate, or an embedder for re-identification"
+            f"of those who return; try {whiten}a higher --false-merge-rate, or an embedder for re-identification"
         )
     return (
         f"a match needed a cosine of {linker.threshold:.2f} at the end, found from {calibration.track_pairs} pairs of "
