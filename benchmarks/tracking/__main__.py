@@ -33,7 +33,7 @@ def main() -> None:
         "--pictures", type=Path, default=Path("runs/pets"), help="made from the clip: not for the project"
     )
     long = what.add_parser("stream")
-    long.add_argument("--frames", type=int, default=20_000)
+    long.add_argument("--frames", type=int, default=25_500)
     what.add_parser("pictures")
     chosen = parser.parse_args()
     match chosen.what:

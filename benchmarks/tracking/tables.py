@@ -87,7 +87,7 @@ def stream(results: dict[str, Any]) -> str:
     head = ("stream", "people seen", "identities kept", "median ms a frame, first tenth", "last tenth",
             "99th percentile, last tenth", "gallery, MB", "process at the end, MB")  # fmt: skip
     rows = [head, ("---",) * len(head)]
-    for name, words in (("changing", "10 hours in 20,000 frames, everyone stays for 10"),
+    for name, words in (("changing", "10 hours in 25,500 frames, everyone stays for 10"),
                         ("steady", "everyone stays for 500 frames")):  # fmt: skip
         windows = results[name]["windows"]
         tenth = max(1, len(windows) // 10)
