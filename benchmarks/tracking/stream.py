@@ -2,9 +2,10 @@
 
 Compressed means that people change faster than they do: 50 are in view in each frame, each for 10 frames, so that
 five leave and five come with every frame, and 100,000 have been seen after 25,500 frames; a frame's time stamp moves
-by 1.4 s, so that those are ten hours. They are looked at once, for five frames. Every fifth who comes has been there before. The gallery keeps 5,000.
-So many newcomers in each frame are forty times what a camera at 30 frames a second would see in ten hours; a second,
-short stream has people who stay for 500 frames, before a gallery that is full from the start.
+by 1.4 s, so that those are ten hours. They are looked at once, for five frames. Every fifth who comes has been there
+before. The gallery keeps 5,000. So many newcomers in each frame are forty times what a camera at 30 frames a second
+would see in ten hours; a second, short stream has people who stay for 500 frames, before a gallery that is full from
+the start.
 """
 
 import json

@@ -1,6 +1,5 @@
 """The tables of docs/tracking.md, from results files."""
 
-from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -72,13 +71,15 @@ def behind_deep_sort(results: dict[str, Any]) -> str:
 
 
 def pets(results: dict[str, Any]) -> str:
-    """One row for each clip and contestant."""
-    columns: dict[str, Callable[[float], str]] = {name: "{:.3f}".format for name in ("idf1", "ass_a", "hota", "mota")}
-    columns["ids"] = "{:.0f}".format
-    rows = [("clip", "who", "when", "IDF1", "AssA", "HOTA", "MOTA", "ids"), ("---",) * 8]
+    """One row for each clip and contestant: at the time, and corrected where that is another thing."""
+    measures = ("idf1", "ass_a", "hota", "mota")
+    rows = [("clip", "who", "IDF1", "AssA", "HOTA", "MOTA", "ids"), ("---",) * 7]
+    grouped: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for line in results["lines"]:
-        numbers = (form(line[name]) for name, form in columns.items())
-        rows.append((line["clip"], line["who"], line["when"], *numbers))
+        grouped.setdefault((line["clip"], line["who"]), []).append(line)
+    for (clip, who), lines in grouped.items():
+        numbers = (" / ".join(f"{line[name]:.3f}" for line in lines) for name in measures)
+        rows.append((clip, who, *numbers, " / ".join(str(line["ids"]) for line in lines)))
     return markdown(rows)
 
 

@@ -104,16 +104,13 @@ def virtual_pillar(
         adapted = adapt_and_calibrate(*learned, shrinkage=shrinkage, **asked)
         for kind, (adapt, found) in enumerate(((None, calibrate(*learned, **asked)), adapted)):
             for place, gap in enumerate(gaps):
-                gallery = IdentityGallery(rows.shape[1], max(1, 2 * len(names)))
-                linker = IdentityLinker(gallery, threshold=found, adapt=adapt, **options)
-                visible, cut, parts = _cut(moments, tracks, hidden, gap * fps, evidence_frames * looks)
-                linker.link_all(
-                    moments[visible],
-                    cut[visible],
-                    rows[visible],
-                    boxes=None if boxes is None else np.asarray(boxes)[visible],
-                    scores=None if scores is None else np.asarray(scores)[visible],
+                linker = IdentityLinker(
+                    IdentityGallery(rows.shape[1], max(1, 2 * len(names))), threshold=found, adapt=adapt, **options
                 )
+                visible, cut, parts = _cut(moments, tracks, hidden, gap * fps, evidence_frames * looks)
+                columns = {"boxes": boxes, "scores": scores}
+                columns = {name: np.asarray(c)[visible] for name, c in columns.items() if c is not None}
+                linker.link_all(moments[visible], cut[visible], rows[visible], **columns)
                 counts[kind, :, place] += _outcomes(linker, parts)
     raw, adapted = (PillarCurve(gaps, *part) for part in counts)
     return VirtualPillar(raw, adapted)
