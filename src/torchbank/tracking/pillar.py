@@ -108,9 +108,9 @@ def virtual_pillar(
                     IdentityGallery(rows.shape[1], max(1, 2 * len(names))), threshold=found, adapt=adapt, **options
                 )
                 visible, cut, parts = _cut(moments, tracks, hidden, gap * fps, evidence_frames * looks)
-                columns = {"boxes": boxes, "scores": scores}
-                columns = {name: np.asarray(c)[visible] for name, c in columns.items() if c is not None}
-                linker.link_all(moments[visible], cut[visible], rows[visible], **columns)
+                seen = None if boxes is None else np.asarray(boxes)[visible]
+                sure = None if scores is None else np.asarray(scores)[visible]
+                linker.link_all(moments[visible], cut[visible], rows[visible], boxes=seen, scores=sure)
                 counts[kind, :, place] += _outcomes(linker, parts)
     raw, adapted = (PillarCurve(gaps, *part) for part in counts)
     return VirtualPillar(raw, adapted)
