@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 TEST   := $(BIN)/python -m pytest -q -n 2
 
-.PHONY: help demo ssl drift test lint bench bench-peers clean
+.PHONY: help demo ssl drift track test lint bench bench-peers clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -28,6 +28,11 @@ ssl: $(READY)  ## compare self-supervised methods without and with memory; write
 
 drift: $(READY)  ## sweep capacity, start and cures of a stale memory; writes results, table and picture of docs/drift.md
 	$(BIN)/python -m benchmarks.drift_sweep
+
+track: $(READY)  ## measure what a memory of identities adds to a tracker; writes results, plots and the tables of docs/tracking.md
+	$(BIN)/python -m benchmarks.tracking pictures
+	$(BIN)/python -m benchmarks.tracking scenes
+	$(BIN)/python -m benchmarks.tracking stream
 
 test: $(READY)  ## the whole suite: once with shape checks, then the tests that must run without them
 	$(TEST)

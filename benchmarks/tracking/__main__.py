@@ -1,14 +1,17 @@
 """Measure what a memory of identities adds: scenes, a real clip, a long stream.
 
-python -m benchmarks.tracking scenes                   # results/tracking-scenes.json, table, plots; half an hour
+python -m benchmarks.tracking scenes                   # about ten minutes of one core
 python -m benchmarks.tracking pets FOLDER [VIDEO]      # a folder of detections.npz and keyframes_1_396.csv
-python -m benchmarks.tracking stream                   # ten hours of simulated stream; minutes
+python -m benchmarks.tracking stream                   # ten hours of a simulated stream; a minute or two
+python -m benchmarks.tracking pictures                 # what docs/tracking.md shows of one scene
+
+Each writes results/tracking-NAME.json, its table in docs/tracking.md, and its plot.
 """
 
 import argparse
 from pathlib import Path
 
-from . import pets, stream, suite
+from . import pets, pictures, stream, suite
 
 RESULTS = Path(__file__).parents[1] / "results"
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
@@ -30,7 +33,8 @@ def main() -> None:
         "--pictures", type=Path, default=Path("runs/pets"), help="made from the clip: not for the project"
     )
     long = what.add_parser("stream")
-    long.add_argument("--frames", type=int, default=20_000)
+    long.add_argument("--frames", type=int, default=25_500)
+    what.add_parser("pictures")
     chosen = parser.parse_args()
     match chosen.what:
         case "scenes":
@@ -39,6 +43,8 @@ def main() -> None:
             pets.run(chosen.folder, chosen.video, chosen.out / "tracking-pets.json", chosen.pictures)
         case "stream":
             stream.run(chosen.frames, chosen.out / "tracking-stream.json", chosen.images)
+        case "pictures":
+            pictures.draw(chosen.images)
 
 
 if __name__ == "__main__":

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from torchbank.evaluation import Tracks
-from torchbank.tracking import Calibration, IdentityGallery, IdentityLinker, Whitening, calibrate
+from torchbank.tracking import Calibration, IdentityGallery, IdentityLinker, Whitening, adapt_and_calibrate, calibrate
 from torchbank.tracking._byte_track import ByteTrack
 
 from .deep_sort import DeepSort
-from .scenes import DIM, Scene, make
+from .scenes import DIM, Kind, Scene, make
 
 BUFFERS = (30, 300, 900)
 DISTANCES = (0.1, 0.2, 0.3, 0.4)  # of DeepSORT; 0.2 is its default
@@ -91,7 +91,9 @@ def corrected_ids(linker: IdentityLinker, track_ids: np.ndarray, frames: np.ndar
     return ids
 
 
-def held_out_calibration(kind, seeds: tuple[int, ...], *, whiten: bool = False):
+def held_out_calibration(
+    kind: Kind, seeds: tuple[int, ...], *, whiten: bool = False
+) -> tuple[Calibration, Whitening | None]:
     """The threshold, and the whitening if asked for, from other scenes of the same kind, without labels."""
     scenes = [make(kind, seed) for seed in seeds]
     ids = [byte_track(scene, 30).ids for scene in scenes]
@@ -99,5 +101,7 @@ def held_out_calibration(kind, seeds: tuple[int, ...], *, whiten: bool = False):
     frames = np.concatenate([scene.frames + place * (kind.frames + 1) for place, scene in enumerate(scenes)])
     tracks = np.concatenate([np.where(some > 0, some + 10**6 * place, -1) for place, some in enumerate(ids)])
     embeddings = np.concatenate([scene.embeddings for scene in scenes])
-    adapt = Whitening.fit(tracks[tracks > 0], embeddings[tracks > 0]) if whiten else None
-    return calibrate(tracks, frames, embeddings, gallery_size=kind.people, adapt=adapt), adapt
+    if whiten:
+        adapt, found = adapt_and_calibrate(tracks, frames, embeddings, gallery_size=kind.people)
+        return found, adapt
+    return calibrate(tracks, frames, embeddings, gallery_size=kind.people), None

@@ -6,6 +6,8 @@ distance to any kept embedding, where the motion allows it. What is left is matc
 buffer is a memory too, of whoever still has a track.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from torchbank.evaluation import overlaps
@@ -16,23 +18,56 @@ GATE = 9.4877  # chi-square of 4 degrees of freedom, 0.95
 LEAST_OVERLAP, BUDGET, CONFIRMED = 0.3, 100, 3
 
 
-class Track:
-    """What is kept of one, beside its motion."""
+class Samples:
+    """The last `BUDGET` embeddings of each track: ``(tracks, BUDGET, dim)``, a ring each.
 
-    def __init__(self, number: int, embedding: np.ndarray) -> None:
-        self.id, self.hits, self.missed = number, 1, 0
-        self.samples = [embedding] if np.isfinite(embedding).all() else []
+    A ring is first filled with the one embedding that there is, which changes no maximum.
+    """
+
+    def __init__(self) -> None:
+        self.rings = np.zeros((0, BUDGET, 0), dtype=np.float32)
+        self.counts = np.zeros(0, dtype=np.int64)
+
+    def append(self, embeddings: np.ndarray) -> None:
+        """Begin a track at each."""
+        new = np.repeat(np.nan_to_num(embeddings, nan=0)[:, None], BUDGET, axis=1)
+        self.rings = np.concatenate([self.rings, new]) if len(self.rings) else new
+        self.counts = np.concatenate([self.counts, np.isfinite(embeddings).all(axis=1).astype(np.int64)])
+
+    def see(self, tracks: np.ndarray, embeddings: np.ndarray) -> None:
+        """Take one more of some tracks, where it is evidence."""
+        good = np.isfinite(embeddings).all(axis=1)
+        tracks, embeddings = tracks[good], embeddings[good]
+        first = self.counts[tracks] == 0
+        self.rings[tracks[first]] = embeddings[first, None]
+        self.rings[tracks, self.counts[tracks] % BUDGET] = embeddings
+        self.counts[tracks] += 1
+
+    def keep(self, tracks: np.ndarray) -> None:
+        """Forget the tracks that are not marked."""
+        if not tracks.all():
+            self.rings, self.counts = self.rings[tracks], self.counts[tracks]
+
+    def likeness(self, embeddings: np.ndarray) -> np.ndarray:
+        """``(tracks, n)`` the largest cosine to any sample of each track; -1 where there is no evidence."""
+        cosines = self.rings.reshape(-1, embeddings.shape[1]) @ np.nan_to_num(embeddings, nan=0).T
+        likeness = cosines.reshape(len(self.rings), BUDGET, -1).max(axis=1)
+        likeness[self.counts == 0] = -1
+        likeness[:, ~np.isfinite(embeddings).all(axis=1)] = -1
+        return likeness
+
+
+class States(NamedTuple):
+    """One entry a track: its id, how often it was seen, and the frames since."""
+
+    ids: np.ndarray
+    hits: np.ndarray
+    missed: np.ndarray
 
     @property
-    def confirmed(self) -> bool:
-        """Whether it was seen often enough."""
+    def confirmed(self) -> np.ndarray:
+        """Which were seen often enough."""
         return self.hits >= CONFIRMED
-
-    def see(self, embedding: np.ndarray) -> None:
-        """Take a detection."""
-        self.hits, self.missed = self.hits + 1, 0
-        if np.isfinite(embedding).all():
-            self.samples = [*self.samples[1 - BUDGET :], embedding]
 
 
 class DeepSort:
@@ -45,64 +80,57 @@ class DeepSort:
 
     def __init__(self, *, max_age: int = 30, distance: float = 0.2) -> None:
         self.max_age, self.distance = max_age, distance
-        self.motion, self.tracks, self.given = Motion(), [], 0
+        self.motion, self.samples, self.given = Motion(), Samples(), 0
+        self.states = States(*np.zeros((3, 0), dtype=np.int64))
 
     def update(self, boxes: np.ndarray, scores: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
         """Take the detections of the next frame and return their ids; -1 is none yet."""
         self.motion.predict()
-        for track in self.tracks:
-            track.missed += 1
+        self.states = self.states._replace(missed=self.states.missed + 1)
         found = np.full(len(boxes), -1)
-        if len(boxes) and self.tracks:
+        if len(boxes) and len(self.states.ids):
             self._cascade(boxes, embeddings, found)
             self._by_overlap(boxes, found)
         return self._advance(boxes, scores, embeddings, found)
 
     def _cascade(self, boxes: np.ndarray, embeddings: np.ndarray, found: np.ndarray) -> None:
-        likeness = self._likeness(embeddings)
+        likeness = self.samples.likeness(embeddings)
         likeness[self.motion.distances(boxes) > GATE] = -1
-        for missed in sorted({track.missed for track in self.tracks if track.confirmed}):
-            rows = np.array([r for r, track in enumerate(self.tracks) if track.confirmed and track.missed == missed])
-            columns = np.flatnonzero(found < 0)
+        confirmed, missed = self.states.confirmed, self.states.missed
+        for age in np.unique(missed[confirmed]):
+            rows, columns = np.flatnonzero(confirmed & (missed == age)), np.flatnonzero(found < 0)
             for row, column in assign(likeness[np.ix_(rows, columns)], 1 - self.distance):
                 found[columns[column]] = rows[row]
 
-    def _likeness(self, embeddings: np.ndarray) -> np.ndarray:
-        """The largest cosine to any sample of each track; -1 where there is no evidence."""
-        likeness = np.full((len(self.tracks), len(embeddings)), -1.0)
-        counts = [len(track.samples) for track in self.tracks]
-        samples = [sample for track in self.tracks for sample in track.samples]
-        if samples:
-            cosines = np.stack(samples) @ np.nan_to_num(embeddings, nan=0).T
-            cosines[:, ~np.isfinite(embeddings).all(axis=1)] = -1
-            filled = np.flatnonzero(counts)
-            starts = (np.cumsum(counts) - counts)[filled]
-            likeness[filled] = np.maximum.reduceat(cosines, starts, axis=0)
-        return likeness
-
     def _by_overlap(self, boxes: np.ndarray, found: np.ndarray) -> None:
-        taken = set(found.tolist())
-        rows = [
-            r for r, track in enumerate(self.tracks) if r not in taken and (not track.confirmed or track.missed == 1)
-        ]
-        columns = np.flatnonzero(found < 0)
+        free = ~self.states.confirmed | (self.states.missed == 1)
+        free[found[found >= 0]] = False
+        rows, columns = np.flatnonzero(free), np.flatnonzero(found < 0)
         overlap = overlaps(self.motion.boxes[rows], boxes[columns])
         for row, column in assign(overlap, LEAST_OVERLAP):
             found[columns[column]] = rows[row]
 
     def _advance(self, boxes: np.ndarray, scores: np.ndarray, embeddings: np.ndarray, found: np.ndarray) -> np.ndarray:
         seen = np.flatnonzero(found >= 0)
-        self.motion.correct(found[seen], boxes[seen])
-        for box in seen:
-            self.tracks[found[box]].see(embeddings[box])
-        ids = np.array([self.tracks[row].id if row >= 0 else -1 for row in found], dtype=np.int64)
-        kept = [track.missed <= (self.max_age if track.confirmed else 0) for track in self.tracks]
-        self.tracks = [track for track, keep in zip(self.tracks, kept, strict=True) if keep]
-        self.motion.keep(np.array(kept, dtype=bool))
+        rows = found[seen]
+        self.motion.correct(rows, boxes[seen])
+        if len(rows):
+            self.samples.see(rows, embeddings[seen])
+        ids, hits, missed = (column.copy() for column in self.states)
+        hits[rows] += 1
+        missed[rows] = 0
+        given = np.full(len(boxes), -1, dtype=np.int64)
+        given[seen] = ids[rows]
+        kept = missed <= np.where(hits >= CONFIRMED, self.max_age, 0)
+        self.motion.keep(kept)
+        self.samples.keep(kept)
         new = np.flatnonzero((found < 0) & (scores > 0.6))
-        self.motion.append(boxes[new])
-        for box in new:
-            self.given += 1
-            ids[box] = self.given
-            self.tracks.append(Track(self.given, embeddings[box]))
-        return ids
+        given[new] = self.given + 1 + np.arange(len(new))
+        self.given += len(new)
+        if len(new):
+            self.motion.append(boxes[new])
+            self.samples.append(embeddings[new])
+        fresh = (given[new], np.ones_like(new), np.zeros_like(new))
+        columns = zip((ids, hits, missed), fresh, strict=True)
+        self.states = States(*(np.concatenate([old[kept], more]) for old, more in columns))
+        return given

@@ -6,20 +6,36 @@ The folder that is given is used to measure; nothing that is made from it goes i
 import csv
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from torchbank import report, tracking
+from torchbank.errors import BankStateError
 from torchbank.evaluation import Tracks, tracking_scores
-from torchbank.tracking import Footage, IdentityGallery, IdentityLinker, Timed, Whitening, link_footage
+from torchbank.tracking import (
+    Appearances,
+    Footage,
+    IdentityGallery,
+    IdentityLinker,
+    Timed,
+    Whitening,
+    adapt_and_calibrate,
+    calibrate,
+    link_footage,
+)
 
 from ..measure import machine
+from . import tables
 
 LENGTH, LABELLED, FPS = 795, 396, 7.0
 TRACKER = {"buffer": 30, "high_score": 0.5}
 BLACK_OUTS = (50, 100, 150)
+DRAWN = ("black-outs of 100 frames", "whitened, calibrating itself")
+"""Of which clip and memory there are pictures."""
+COLUMNS = ("frames", "boxes", "scores", "classes", "track_ids", "embeddings")
 
 
 @dataclass(frozen=True)
@@ -63,7 +79,7 @@ def conditions(clip: Clip) -> Iterator[tuple[str, Clip]]:
 def _without(clip: Clip, dropped: np.ndarray) -> Clip:
     """Detections and truth of the frames that stay; a frame that is dropped is one in which nobody is found."""
     kept, labelled = ~dropped[clip.footage.frames], ~dropped[clip.truth.frames]
-    columns = {name: getattr(clip.footage, name)[kept] for name in vars(clip.footage) if name != "length"}
+    columns = {name: getattr(clip.footage, name)[kept] for name in COLUMNS}
     return Clip(replace(clip.footage, **columns), Tracks(*(column[labelled] for column in clip.truth)))
 
 
@@ -74,16 +90,29 @@ def track(clip: Clip) -> Footage:
     )
 
 
-def whitening(footage: Footage, out: int | None) -> Whitening:
+def whitening(footage: Footage) -> Whitening:
     """Fitted on the second half of the clip, which is not labelled and not scored."""
     rows = (footage.frames > LABELLED) & (footage.track_ids > 0)
-    return Whitening.fit(footage.track_ids[rows], footage.embeddings[rows], out=out)
+    return Whitening.fit(footage.track_ids[rows], footage.embeddings[rows])
 
 
 def score(clip: Clip, frames: np.ndarray, ids: np.ndarray, boxes: np.ndarray) -> dict:
     """Scores on the labelled frames."""
     kept = (ids > 0) & np.isin(frames, clip.truth.frames)
     return tracking_scores(clip.truth, (frames[kept], ids[kept], boxes[kept])).as_dict()
+
+
+def memories(footage: Footage) -> Iterator[tuple[str, dict]]:
+    """How a linker came to its threshold and its whitening, by name; none of it sees a label."""
+    yield "raw, calibrating itself", {}
+    yield "whitened, calibrating itself", {"adapt": whitening(footage)}
+    tracked = footage.track_ids > 0
+    tracks = footage.track_ids[tracked], footage.frames[tracked], footage.embeddings[tracked]
+    yield "raw, calibrated on the clip", {"threshold": calibrate(*tracks, gallery_size=20)}
+    # Half of the tracks may be too few.
+    with suppress(BankStateError):
+        adapt, found = adapt_and_calibrate(*tracks, gallery_size=20)
+        yield "whitened, calibrated on the clip", {"threshold": found, "adapt": adapt}
 
 
 def run(folder: Path, video: Path | None, path: Path, pictures: Path) -> None:
@@ -93,26 +122,25 @@ def run(folder: Path, video: Path | None, path: Path, pictures: Path) -> None:
     for name, changed in conditions(clip):
         footage = track(changed)
         lines = [("ByteTrack", "at the time", score(changed, footage.frames, footage.track_ids, footage.boxes))]
-        for adapted, adapt in (("raw", None), ("whitened", whitening(footage, None))):
-            gallery = IdentityGallery(footage.embeddings.shape[1] if adapt is None else adapt.out, 1_000)
-            linker = IdentityLinker(gallery, adapt=adapt, lost_frames=200)
+        for how, options in memories(footage):
+            linker = IdentityLinker(IdentityGallery(footage.embeddings.shape[1], 200), lost_frames=200, **options)
             both = link_footage(linker, [Timed("pets", footage, FPS)])
             for when, seen in zip(("at the time", "corrected"), both, strict=True):
-                scores = score(changed, seen.frames, seen.identities, seen.boxes)
-                lines.append((f"ByteTrack, memory, {adapted}", when, scores))
-            if name == "as it is" and adapted == "whitened":
-                draw(both[1], video, pictures)
+                lines.append((f"+ memory, {how}", when, score(changed, seen.frames, seen.identities, seen.boxes)))
+            if name == DRAWN[0] and how == DRAWN[1]:
+                draw(both[1], linker, video, pictures)
         results["lines"] += [{"clip": name, "who": who, "when": when} | scores for who, when, scores in lines]
-        for who, when, scores in lines:
-            words = " ".join(f"{measure} {scores[measure]:.3f}" for measure in ("idf1", "ass_a", "hota", "mota"))
-            print(f"{name:28} {who:28} {when:12} {words} ids {scores['ids']} of {scores['true_ids']}", flush=True)
+        print(tables.pets({"lines": [line for line in results["lines"] if line["clip"] == name]}), flush=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=1) + "\n")
+    tables.write("tracking-pets", path, tables.pets(results))
 
 
-def draw(seen: tracking.Appearances, video: Path | None, pictures: Path) -> None:
-    """The timeline, and contact sheets where the video is given."""
+def draw(seen: Appearances, linker: IdentityLinker, video: Path | None, pictures: Path) -> None:
+    """The timeline and the calibration, and contact sheets where the video is given."""
     report.plot_identity_timeline(seen, pictures / "timeline.png")
+    if linker.calibration is not None:
+        report.plot_calibration(linker.calibration, pictures / "calibration.png")
     if video is not None:
         crops = report.annotate_video(video, seen, pictures / "clip.mp4")
         for identity, some in crops.items():

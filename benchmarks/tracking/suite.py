@@ -4,21 +4,20 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import fmean
 
 from torchbank.errors import BankStateError
 from torchbank.evaluation import open_set, tracking_scores
 from torchbank.report import _style
 
 from ..measure import machine
+from . import tables
 from .contestants import BUFFERS, DISTANCES, Output, byte_track, deep_sort, held_out_calibration, with_memory
 from .scenes import KINDS, Kind, Scene, make
+from .tables import MEMORY, best_alone, means
 
 HELD_OUT = (100, 101)
 """Seeds that thresholds come from, ours and DeepSORT's; never scored."""
 BASES = ("ByteTrack 30", "DeepSORT 30")
-MEMORY = ", memory"
-"""What the name of a contestant ends in that has one, before how its threshold came about."""
 
 
 def run(seeds: Sequence[int], only: Sequence[str] | None, path: Path, images: Path) -> None:
@@ -37,7 +36,9 @@ def run(seeds: Sequence[int], only: Sequence[str] | None, path: Path, images: Pa
                     results["lines"].append(line)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(results, indent=1) + "\n")
-        print(table(results, [kind.name]), flush=True)
+        print(tables.scenes({"lines": [line for line in results["lines"] if line["scene"] == kind.name]}), flush=True)
+    tables.write("tracking-scenes", path, tables.scenes(results))
+    tables.write("tracking-deep-sort", path, tables.behind_deep_sort(results))
     draw(results, images / "tracking-scenes.png")
 
 
@@ -81,57 +82,28 @@ def _scores(scene: Scene, output: Output, *, corrected: bool = False) -> dict:
     }
 
 
-def means(results: dict, measure: str) -> dict[tuple[str, str, str], float]:
-    """A measure by scene, contestant and "at the time" or "corrected", the mean over seeds."""
-    grouped: dict[tuple[str, str, str], list[float]] = {}
-    for line in results["lines"]:
-        if line[measure] is not None:
-            grouped.setdefault((line["scene"], line["who"], line["when"]), []).append(line[measure])
-    return {key: fmean(values) for key, values in grouped.items()}
-
-
-def table(results: dict, kinds: Sequence[str]) -> str:
-    """Markdown, one table a kind of scene."""
-    measures = ("idf1", "ass_a", "ass_re", "ass_pr", "hota", "mota", "id_switches", "ids", "merge_rate", "miss_rate")
-    columns = {measure: means(results, measure) for measure in measures}
-    lines = []
-    for kind in kinds:
-        lines += [f"\n**{kind}**\n", f"| who | when | {' | '.join(measures)} |", "|---" * (len(measures) + 2) + "|"]
-        for key in columns["idf1"]:
-            if key[0] == kind:
-                cells = [f"{columns[m][key]:.3f}" if key in columns[m] else "" for m in measures]
-                lines.append(f"| {key[1]} | {key[2]} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
 def draw(results: dict, path: Path) -> None:
-    """IDF1 and AssA by scene: the best tracker alone, the tracker, and the tracker with memory."""
+    """IDF1 and AssA by scene: the tracker, the best tracker of any buffer, and the tracker with memory."""
     kinds = list(dict.fromkeys(line["scene"] for line in results["lines"]))
-    with _style.picture(path, width=12.5, height=7.4) as figure:
+    with _style.picture(path, width=12.5, height=7.8) as figure:
         panels = figure.subplots(2, 1, sharex=True)
         for axes, measure, label in zip(panels, ("idf1", "ass_a"), ("IDF1", "AssA"), strict=True):
-            found = means(results, measure)
-            alone = {key: value for key, value in found.items() if MEMORY not in key[1]}
+            found = means(results["lines"], measure)
+            memory = f"{BASES[0]}{MEMORY} self"
             series = {
-                "tracker alone (ByteTrack 30)": [found[kind, BASES[0], "at the time"] for kind in kinds],
-                "the best of all trackers with buffers up to 900 frames": [
-                    max(value for key, value in alone.items() if key[0] == kind) for kind in kinds
-                ],
-                "ByteTrack 30 with memory, at the time": [
-                    found[kind, f"{BASES[0]}{MEMORY} self", "at the time"] for kind in kinds
-                ],
-                "ByteTrack 30 with memory, corrected": [
-                    found[kind, f"{BASES[0]}{MEMORY} self", "corrected"] for kind in kinds
-                ],
+                "ByteTrack alone, buffer 30": [found[kind, BASES[0], "at the time"] for kind in kinds],
+                "best tracker alone, buffers up to 900 frames": [best_alone(found, kind)[1] for kind in kinds],
+                "ByteTrack with memory, as known at the time": [found[kind, memory, "at the time"] for kind in kinds],
+                "ByteTrack with memory, corrected afterwards": [found[kind, memory, "corrected"] for kind in kinds],
             }
-            colors = (_style.GREY, _style.ORANGE, "#56B4E9", _style.BLUE)
-            for place, ((name, values), color) in enumerate(zip(series.items(), colors, strict=True)):
+            looks = ((_style.GREY, "//"), (_style.ORANGE, None), ("#56B4E9", None), (_style.BLUE, None))
+            for place, ((name, values), (color, hatch)) in enumerate(zip(series.items(), looks, strict=True)):
                 offsets = [number + 0.2 * (place - 1.5) for number in range(len(kinds))]
-                axes.bar(offsets, values, width=0.19, color=color, label=name, hatch="//" if place == 0 else None,
-                         edgecolor="white")  # fmt: skip
+                axes.bar(offsets, values, width=0.19, color=color, label=name, hatch=hatch, edgecolor="white")
             axes.set(ylabel=label, ylim=(0, 1.02), xticks=range(len(kinds)), xticklabels=kinds)
             axes.grid(visible=False, axis="x")
+        panels[1].tick_params(axis="x", rotation=20)
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
         figure.suptitle(
-            "Who leaves and returns: identities by scene", fontsize=16, fontweight="bold", x=0.01, ha="left"
+            "People who leave and return: how well identities last", fontsize=16, fontweight="bold", x=0.01, ha="left"
         )

@@ -10,7 +10,8 @@ import tyro
 from torchbank.cli._arguments import parse
 from torchbank.cli._progress import progress_bar
 from torchbank.cli._tables import print_paths, print_rows
-from torchbank.cli._track_run import Plan, track_videos
+from torchbank.cli._track_plan import Plan
+from torchbank.cli._track_run import track_videos
 
 _DESCRIPTION = """Give the objects in videos identities that last: whoever returns gets the old one back.
 
@@ -44,6 +45,7 @@ class _Arguments:
         travel_time: Seconds that the way between two sources takes at least.
         fps: Frames per second where there is no video to tell.
         threshold: The least cosine of a match; by default found from the tracks that are in view at once.
+        false_merge_rate: Share of new objects that may be taken for known ones, which the threshold is found for.
         adapt: Whether embeddings are whitened by the scatter within the tracks of these videos.
         max_identities: Seats of a new gallery.
         samples_per_identity: Samples of each identity in a new gallery.
@@ -65,6 +67,7 @@ class _Arguments:
     travel_time: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME,NAME=SECONDS ...")] = ()
     fps: float = 30.0
     threshold: float | None = None
+    false_merge_rate: float = 0.01
     adapt: Literal["none", "whiten"] = "none"
     max_identities: int = 1000
     samples_per_identity: int = 8

@@ -27,32 +27,40 @@ def plot_calibration(calibration: Calibration, path: str | Path) -> None:
         axes = figure.subplots()
         _histogram(axes, calibration.impostor, bins, VERMILION, "//", "another object: the best of those known")
         _histogram(axes, calibration.genuine, bins, BLUE, None, "the same object, seen before in its track")
-        top = axes.get_ylim()[1]
-        axes.set(xlim=(bins[0], bins[-1]), ylim=(0, 1.22 * top), xlabel="cosine similarity", yticks=[])
+        # Above the histograms there is room for the legend, and below it for the threshold.
+        axes.set(xlim=(bins[0], bins[-1]), ylim=(0, 1.5 * axes.get_ylim()[1]), xlabel="cosine similarity", yticks=[])
         axes.set_ylabel("share")
         axes.legend(loc="upper left")
         if math.isfinite(calibration.threshold):
-            axes.axvline(calibration.threshold, color="black", linestyle=":", linewidth=2)
-            axes.annotate(
-                f"threshold {calibration.threshold:.2f}",
-                xy=(calibration.threshold, 1),
-                xycoords=axes.get_xaxis_transform(),
-                xytext=(6, -4),
-                textcoords="offset points",
-                va="top",
-            )
+            _mark(axes, calibration.threshold)
             axes.set_title(
                 f"{calibration.recall:.0%} of those who return would be known again, "
-                f"{calibration.false_merge_rate:.0%} of the new mistaken"
+                f"{calibration.false_merge_rate:.0%} of the new mistaken",
+                fontsize=14,
             )
         else:
-            axes.set_title("These embeddings do not tell objects apart: nobody is given an old identity")
+            axes.set_title("These embeddings do not tell objects apart: nobody is given an old identity", fontsize=14)
         figure.supxlabel(
             f"without labels: {calibration.track_pairs:,} pairs of tracks that were in view at once are different "
             f"objects; among {calibration.gallery_size:,} known",
             fontsize=12,
             color=GREY,
         )
+
+
+def _mark(axes: "Axes", threshold: float) -> None:
+    axes.axvline(threshold, ymax=0.76, color="black", linestyle=":", linewidth=2)
+    low, high = axes.get_xlim()
+    right = threshold > low + 0.75 * (high - low)
+    axes.annotate(
+        f"threshold {threshold:.2f}",
+        xy=(threshold, 0.76),
+        xycoords=axes.get_xaxis_transform(),
+        xytext=(-6 if right else 6, -2),
+        textcoords="offset points",
+        ha="right" if right else "left",
+        va="top",
+    )
 
 
 def _histogram(axes: "Axes", values: np.ndarray, bins: np.ndarray, color: str, hatch: str | None, label: str) -> None:

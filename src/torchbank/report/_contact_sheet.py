@@ -55,6 +55,7 @@ def plot_contact_sheet(
         raise BankValueError(msg)
     ordered = sorted(crops, key=lambda crop: crop.time)
     drawn = [ordered[place] for place in np.unique(np.linspace(0, len(ordered) - 1, most).astype(int))]
+    sources = len({crop.source for crop in crops})
     # Never narrower than its title.
     across = max(min(columns, len(drawn)), 6)
     down = -(-len(drawn) // across)
@@ -65,11 +66,11 @@ def plot_contact_sheet(
         for place, crop in enumerate(drawn):
             before = drawn[place - 1] if place else crop
             changed = (crop.track_id, crop.source) != (before.track_id, before.source)
-            _show(axes, crop, place % across, place // across * (_HEIGHT + _TEXT) / _WIDTH, changed=changed)
+            text = f"{_clock(crop.time)}  #{crop.track_id}" + f"\n{crop.source}" * (sources > 1)
+            _show(axes, crop, text, place % across, place // across * (_HEIGHT + _TEXT) / _WIDTH, changed=changed)
         tracks = len({(crop.source, crop.track_id) for crop in crops})
-        sources = len({crop.source for crop in crops})
         axes.set_title(f"Identity {identity}: {_count(tracks, 'track')}" + (f" in {sources} sources" * (sources > 1)))
-        note = "in time order; a heavy line: the tracker had given a new id"
+        note = "in time order; #: the tracker's id; a heavy line: it had given a new one"
         shown = "" if len(drawn) == len(crops) else f"; {len(drawn)} of {len(crops)} looks"
         figure.supxlabel(note + shown, fontsize=11, color=GREY)
 
@@ -78,14 +79,13 @@ def _count(number: int, word: str) -> str:
     return f"{number} {word}" + ("s" if number > 1 else "")
 
 
-def _show(axes: "Axes", crop: Crop, x: float, y: float, *, changed: bool) -> None:
+def _show(axes: "Axes", crop: Crop, text: str, x: float, y: float, *, changed: bool) -> None:
     """One crop, as large as its cell lets it be, standing on the text."""
     cell_height = _HEIGHT / _WIDTH
     height, width = crop.image.shape[:2]
     scale = min(0.92 / width, (cell_height - 0.06) / height)
     left, bottom = x + 0.5 - scale * width / 2, y + cell_height
     axes.imshow(crop.image, extent=(left, left + scale * width, bottom, bottom - scale * height), aspect="equal")
-    text = f"{_clock(crop.time)}  #{crop.track_id}\n{crop.source}"
     axes.text(x + 0.5, bottom + 0.06, text, ha="center", va="top", fontsize=8, color=GREY)
     if changed:
         axes.plot([x + 0.01, x + 0.01], [y + 0.03, bottom], color="black", linewidth=3, solid_capstyle="butt")

@@ -2,15 +2,15 @@
 
 from torchbank.tracking._appearances import Appearances, Visit
 from torchbank.tracking._byte_track import ByteTrack
-from torchbank.tracking._detectors import build_detector
-from torchbank.tracking._embedders import build_embedder
+from torchbank.tracking._detectors import Detector, build_detector
+from torchbank.tracking._embedders import Embedder, build_embedder
 from torchbank.tracking._footage import Footage, observe, read_detections
 from torchbank.tracking._frame import Linked
 from torchbank.tracking._history import Decision, Span
-from torchbank.tracking._linking import Timed, link_footage, one_after_the_other
+from torchbank.tracking._linking import Timed, as_one, link_footage, one_after_the_other
 from torchbank.tracking._matches import IdentityRecord, Matches
 from torchbank.tracking.adapt import Whitening
-from torchbank.tracking.calibrate import Calibration, calibrate
+from torchbank.tracking.calibrate import Calibration, adapt_and_calibrate, calibrate
 from torchbank.tracking.gallery import IdentityGallery
 from torchbank.tracking.linker import IdentityLinker
 from torchbank.tracking.mot import MotRows, read_mot, write_mot
@@ -22,6 +22,8 @@ __all__ = [
     "ByteTrack",
     "Calibration",
     "Decision",
+    "Detector",
+    "Embedder",
     "Footage",
     "IdentityGallery",
     "IdentityLinker",
@@ -37,6 +39,8 @@ __all__ = [
     "VirtualPillar",
     "Visit",
     "Whitening",
+    "adapt_and_calibrate",
+    "as_one",
     "build_detector",
     "build_embedder",
     "calibrate",

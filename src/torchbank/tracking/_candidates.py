@@ -5,7 +5,7 @@ Axes: n (tracks that decide now), seats (of the gallery), m (identities that any
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,7 @@ class Source:
         name: Its name.
         number: Its number in the gallery.
         frame: The last frame.
+        time: Its time in seconds, or None.
         updates: How many frames there were.
         moment: Of the gallery, after the last frame.
         turn: Of all frames of all videos, the number of the last.
@@ -32,9 +33,15 @@ class Source:
     name: str
     number: int
     frame: int = -1
+    time: float | None = None
     updates: int = 0
     moment: int = 0
     turn: int = 0
+
+    @property
+    def sighting(self) -> dict[str, Any]:
+        """When and where, as the gallery's methods take it."""
+        return {"frame": self.frame, "time": self.time, "source": self.name}
 
 
 class Constraints(NamedTuple):
@@ -61,8 +68,8 @@ def eligible(
     gallery: IdentityGallery, tracks: Tracks, rows: np.ndarray, where: Source, constraints: Constraints
 ) -> np.ndarray:
     """``(n, seats)`` bool: who was not in view since the track can have begun, and can have come here since."""
-    seated, source = gallery.column("identity") > 0, gallery.column("source")
-    may = seated & (gallery.column("seen") < tracks["begun"][rows][:, None])
+    seated, source = gallery.table.columns["identity"] > 0, gallery.table.columns["source"]
+    may = seated & (gallery.table.columns["seen"] < tracks["begun"][rows][:, None])
     beside = [number for number, name in enumerate(gallery.sources) if constraints.overlap(name, where.name)]
     if beside:
         may |= seated & np.isin(source, beside)
@@ -70,7 +77,7 @@ def eligible(
     for number, name in enumerate(gallery.sources):
         seconds = constraints.seconds(name, where.name)
         if seconds is not None and number != where.number:
-            away = np.abs(tracks["first_time"][rows][:, None] - gallery.column("last_time"))
+            away = np.abs(tracks["first_time"][rows][:, None] - gallery.table.columns["last_time"])
             may &= ~((away < seconds) & (source == number))
     return may
 
@@ -80,7 +87,7 @@ def _here_since(gallery: IdentityGallery, tracks: Tracks, rows: np.ndarray, wher
     here = np.zeros((len(rows), gallery.max_identities), dtype=bool)
     for row in tracks.of(where.number).tolist():
         if tracks["final"][row] and int(tracks["identity"][row]) in gallery:
-            seat = gallery.seats(tracks["identity"][[row]])[0]
+            seat = gallery.table.seats_of(tracks["identity"][[row]])[0]
             here[:, seat] |= tracks["last_frame"][row] >= tracks["first_frame"][rows]
     return here
 
@@ -115,7 +122,7 @@ def compare(
     places = np.where(found.identities > 0, np.searchsorted(candidates, found.identities), len(candidates))
     lengths = np.linalg.norm(queries, axis=1, keepdims=True)
     np.put_along_axis(whole, places, (found.similarities * lengths).astype(np.float64), axis=1)
-    similarities, is_open = whole[:, :-1], may[:, gallery.seats(candidates)]
+    similarities, is_open = whole[:, :-1], may[:, gallery.table.seats_of(candidates)]
     rivals = np.where(is_open, -np.inf, similarities).max(axis=1)
     return candidates, np.where(is_open, similarities, -np.inf), rivals
 

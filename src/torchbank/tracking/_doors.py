@@ -136,3 +136,21 @@ def as_integers(what: str, values: Sequence[float] | np.ndarray | Tensor, count:
         msg = f"{what} are {column.dtype}; expected whole numbers"
         raise BankValueError(msg)
     return column.astype(np.int64)
+
+
+def as_scores(scores: Sequence[float] | np.ndarray | None, count: int) -> np.ndarray:
+    """One score for each embedding, 1 where there are none.
+
+    Returns:
+        ``(rows,)`` float32.
+
+    Raises:
+        BankValueError: There are not ``count``.
+    """
+    if scores is None:
+        return np.ones(count, dtype=np.float32)
+    given = np.asarray(scores, dtype=np.float32)
+    if given.shape != (count,):
+        msg = f"scores have shape {given.shape}; expected ({count},), one for each embedding"
+        raise BankValueError(msg)
+    return given

@@ -9,7 +9,7 @@ import torch
 from torchbank.banks import BankView
 from torchbank.errors import BankStateError, BankValueError
 from torchbank.tracking._identities import Identities, Sighting
-from torchbank.tracking._samples import SampleBank
+from torchbank.tracking._sample_bank import SampleBank
 
 
 class Editing(ABC):
@@ -18,19 +18,15 @@ class Editing(ABC):
     bank: SampleBank
     retention: float | None
     edits: int
-    _table: Identities
+    table: Identities
     _next: int
-    _moment: int
+    moment: int
     _aliases: dict[int, int]
     _sweep_due: float
 
     @abstractmethod
     def samples(self, identity: int) -> BankView:
         """See `IdentityGallery.samples`."""
-
-    @abstractmethod
-    def seats(self, identities: Sequence[int] | np.ndarray) -> np.ndarray:
-        """See `IdentityGallery.seats`."""
 
     @abstractmethod
     def reserve(self) -> int:
@@ -52,10 +48,10 @@ class Editing(ABC):
         if kept == gone:
             msg = f"identity {kept} cannot be merged with itself; give two identities"
             raise BankValueError(msg)
-        seat, other = self.seats([kept, gone]).tolist()
+        seat, other = self.table.seats_of([kept, gone]).tolist()
         self.bank.combine(seat, other, kept)
-        self._table.absorb(kept, gone)
-        self._table.leave(gone)
+        self.table.absorb(kept, gone)
+        self.table.leave(gone)
         self._aliases[gone] = kept
         self.edits += 1
 
@@ -74,7 +70,7 @@ class Editing(ABC):
             BankValueError: The samples do not leave both identities one.
             BankStateError: Every identity in the gallery is live.
         """
-        seat, view = self._table.seat(identity), self.samples(identity)
+        seat, view = self.table.seat(identity), self.samples(identity)
         chosen = np.zeros(len(view.steps), dtype=bool)
         places = np.asarray(samples, dtype=np.int64)
         if len(places) and (places.min() < 0 or places.max() >= len(chosen)):
@@ -96,11 +92,11 @@ class Editing(ABC):
 
     def _seat_beside(self, seat: int, new: int, samples: BankView) -> int:
         """Seat a new identity, last seen when the last of its samples was taken, and not in place of its other half."""
-        columns, fields = self._table.columns, samples.fields
-        when = Sighting(self._moment, int(fields["source"][-1]), int(fields["frame"][-1]), float(fields["time"][-1]))
+        columns, fields = self.table.columns, samples.fields
+        when = Sighting(self.moment, int(fields["source"][-1]), int(fields["frame"][-1]), float(fields["time"][-1]))
         columns["pins"][seat] += 1
         try:
-            new_seat, evicted = self._table.take_seat(new, int(columns["label"][seat]), when)
+            new_seat, evicted = self.table.take_seat(new, int(columns["label"][seat]), when)
         finally:
             columns["pins"][seat] -= 1
         if evicted:
@@ -114,11 +110,11 @@ class Editing(ABC):
             BankKeyError: It is not in the gallery.
             BankValueError: The number is taken, was given to another identity before, or is not positive.
         """
-        seat = self._table.seat(identity)
-        if not isinstance(number, int) or number < 1 or number in self._table.seats or number in self._aliases:
+        seat = self.table.seat(identity)
+        if not isinstance(number, int) or number < 1 or number in self.table.seats or number in self._aliases:
             msg = f"identity {identity} cannot be renamed to {number}; give a positive number that is not in use"
             raise BankValueError(msg)
-        self._table.rename(identity, number)
+        self.table.rename(identity, number)
         self.bank.fields["identity"][self.bank.slots_of(seat)] = number
         self._next = max(self._next, number + 1)
         self._aliases[identity] = number
@@ -130,8 +126,8 @@ class Editing(ABC):
         Raises:
             BankKeyError: It is not in the gallery.
         """
-        seat = self._table.seat(identity)
-        self._table.leave(identity)
+        seat = self.table.seat(identity)
+        self.table.leave(identity)
         self.bank.empty(seat)
         self._aliases = {old: new for old, new in self._aliases.items() if self.resolve(old) != identity}
         self.edits += 1
@@ -148,10 +144,10 @@ class Editing(ABC):
         if self.retention is None:
             msg = "this gallery keeps identities for ever; build it with retention= in seconds"
             raise BankStateError(msg)
-        gone = self._table.expired(now - self.retention)
+        gone = self.table.expired(now - self.retention)
         for identity in gone:
             self.forget(identity)
-        oldest = np.nanmin(self._table.columns["last_time"], initial=now)
+        oldest = np.nanmin(self.table.columns["last_time"], initial=now)
         # Whoever is pinned may be the oldest, and is looked at again within a hundredth of the retention.
         self._sweep_due = max(oldest + self.retention, now + self.retention / 100)
         return gone

@@ -4,7 +4,7 @@ Axes: n (boxes, in order of frames).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ class Footage:
         track_ids: ``(n,)``; -1 is none.
         embeddings: ``(n, dim)`` float32; a row that is not finite is no evidence.
         length: Frames that were looked at.
+        whole: Whether these are all; False where Ctrl-C ended it.
     """
 
     frames: Int[np.ndarray, " n"]
@@ -43,6 +44,7 @@ class Footage:
     track_ids: Int[np.ndarray, " n"]
     embeddings: Float[np.ndarray, "n dim"]
     length: int
+    whole: bool = True
 
     def of_frame(self, frame: int) -> slice:
         """The rows of a frame."""
@@ -191,7 +193,7 @@ def observe(
     needs_pictures = detector is not None or embedder is not None
     total = detections.length if detections is not None and not needs_pictures else facts.frames if facts else 0
     pictures = read_video(video) if needs_pictures and video is not None else None
-    frame = 0
+    frame, whole = 0, True
     try:
         while pictures is not None or frame < total:
             image = None if pictures is None else next(pictures, None)
@@ -202,8 +204,8 @@ def observe(
             on_frame(frame, max(total, frame))
     except KeyboardInterrupt:
         # What is done is worth keeping; a second Ctrl-C ends the command.
-        pass
-    return rows.footage()
+        whole = False
+    return replace(rows.footage(), whole=whole)
 
 
 def _observe_frame(

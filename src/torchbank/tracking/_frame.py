@@ -13,6 +13,9 @@ from torchbank.tracking._doors import as_integers, as_matrix, unit, usable
 Column = Sequence[float] | np.ndarray | Tensor
 """One value for each box, as a list, an array or a tensor."""
 
+Boxes = Sequence[Sequence[float]] | np.ndarray | Tensor
+"""``(n, 4)`` as x1 y1 x2 y2 in pixels."""
+
 
 class Frame(NamedTuple):
     """The boxes of one frame that have a track.
@@ -80,7 +83,7 @@ class Quality(NamedTuple):
 def read_frame(
     track_ids: Column,
     embeddings: np.ndarray | Tensor | None,
-    boxes: Column | None,
+    boxes: Boxes | None,
     scores: Column | None,
     classes: Column | None,
     *,
@@ -116,7 +119,7 @@ def read_frame(
     return Frame(given, rows, tracks, unit(vectors[rows]), evidence[rows], measured[rows], labels[rows])
 
 
-def _column(what: str, values: Column, shape: tuple[int, ...]) -> np.ndarray:
+def _column(what: str, values: Column | Boxes, shape: tuple[int, ...]) -> np.ndarray:
     column = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     column = column.astype(np.float64).reshape(shape) if column.size == 0 == np.prod(shape) else column
     if column.shape != shape:

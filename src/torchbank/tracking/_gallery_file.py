@@ -13,6 +13,7 @@ from torch import Tensor
 from torchbank.errors import BankError, BankValueError, FileFormatError
 from torchbank.io import read_tensors, write_tensors
 from torchbank.tracking._identities import COLUMNS
+from torchbank.tracking._lock import Ownership
 from torchbank.tracking.adapt import Whitening
 from torchbank.tracking.calibrate import Calibration
 
@@ -31,7 +32,7 @@ def write(
 ) -> None:
     """Write a gallery, and what a linker adds to it, whole or not at all."""
     held = {f"samples.{name}": tensor for name, tensor in gallery.bank.state_dict().items()}
-    held |= {f"identities.{name}": torch.from_numpy(gallery.column(name)) for name in COLUMNS}
+    held |= {f"identities.{name}": torch.from_numpy(gallery.table.columns[name]) for name in COLUMNS}
     for part in ("adaptation", "calibration"):
         value = getattr(gallery, part)
         held |= {} if value is None else {f"{part}.{name}": tensor for name, tensor in value.tensors().items()}
@@ -54,7 +55,7 @@ def _describe(gallery: "IdentityGallery") -> dict[str, Any]:
         },
         "counts": {"identities": len(gallery), "samples": len(gallery.bank)},
         "next_identity": gallery._next,
-        "moment": gallery._moment,
+        "moment": gallery.moment,
         "aliases": [list(pair) for pair in gallery._aliases.items()],
         "sources": gallery.sources,
         "versions": {name: importlib.metadata.version(name) for name in ("torchbank", "torch", "safetensors")},
@@ -62,25 +63,33 @@ def _describe(gallery: "IdentityGallery") -> dict[str, Any]:
     }
 
 
-def read(path: str | Path, device: torch.device | str | None, fingerprint: str | None) -> "IdentityGallery":
-    """Read a gallery that `write` wrote.
+def read(path: Path, *, lock: bool, fingerprint: str | None, device: torch.device | str | None) -> "IdentityGallery":
+    """Read a gallery that `write` wrote; the arguments and errors are those of `IdentityGallery.load`."""
+    ownership = Ownership()
+    if not lock:
+        ownership.read_only = path.resolve()
+    elif path.exists():
+        ownership.take(path)
+    try:
+        gallery = _read(path, device)
+        check_fingerprint(gallery, fingerprint, path)
+    except BaseException:
+        ownership.release()
+        raise
+    gallery.ownership = ownership
+    return gallery
 
-    Raises:
-        BankFileNotFoundError: There is no such file.
-        FileFormatError: The file is damaged or holds no gallery.
-        BankValueError: It was filled by another embedder.
-    """
+
+def _read(path: Path, device: torch.device | str | None) -> "IdentityGallery":
     tensors, header = read_tensors(path)
     if header.get("kind") != KIND:
         msg = f"{path} was written by torchbank but holds no gallery; read a bank with torchbank.load"
         raise FileFormatError(msg)
     try:
-        gallery = _build(tensors, header, device)
+        return _build(tensors, header, device)
     except (BankError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
         msg = f"{path} has a header or tensors that do not make a gallery: {error}"
         raise FileFormatError(msg) from error
-    check_fingerprint(gallery, fingerprint, path)
-    return gallery
 
 
 def check_fingerprint(gallery: "IdentityGallery", fingerprint: str | None, where: object) -> None:
@@ -115,8 +124,8 @@ def _build(
     options["dtype"] = getattr(torch, options["dtype"])
     gallery = IdentityGallery(**options, device=device)
     gallery.bank.load_state_dict(part(tensors, "samples"))
-    gallery._table.load({name: np.asarray(column) for name, column in part(tensors, "identities").items()})
-    gallery._next, gallery._moment = int(header["next_identity"]), int(header["moment"])
+    gallery.table.load({name: np.asarray(column) for name, column in part(tensors, "identities").items()})
+    gallery._next, gallery.moment = int(header["next_identity"]), int(header["moment"])
     gallery._aliases = {int(old): int(new) for old, new in header["aliases"]}
     gallery.sources = list(header["sources"])
     if adaptation := part(tensors, "adaptation"):

@@ -1,6 +1,7 @@
 """Who is in a gallery: one seat for each identity, and which seat is given up for a new one."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -74,6 +75,30 @@ class Identities:
         except KeyError:
             msg = f"identity {identity} is not in the gallery; it was never enrolled, or evicted, expired or forgotten"
             raise BankKeyError(msg) from None
+
+    def seats_of(self, identities: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Where each of some identities sits, ``(n,)`` int64.
+
+        Raises:
+            BankKeyError: One is not in the gallery.
+        """
+        return np.array([self.seat(int(identity)) for identity in identities], dtype=np.int64)
+
+    def row(self, seat: int) -> dict[str, Any]:
+        """What is known of whoever has a seat, by name; ``source`` is a number, ``live`` is whether there are pins."""
+        row = {name: column[seat].item() for name, column in self.columns.items()}
+        live = row.pop("pins") > 0
+        del row["seen"]
+        return {**row, "live": live}
+
+    def pin(self, identities: Sequence[int] | np.ndarray, count: int) -> None:
+        """Count that identities are in view in so many places more, or fewer, but not in fewer than none.
+
+        Raises:
+            BankKeyError: One is not in the gallery.
+        """
+        pins, seats = self.columns["pins"], self.seats_of(identities)
+        pins[seats] = np.maximum(pins[seats] + count, 0)
 
     @property
     def has_room(self) -> bool:

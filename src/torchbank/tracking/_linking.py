@@ -11,7 +11,7 @@ from torchbank.tracking._appearances import Appearances
 from torchbank.tracking._footage import Footage
 from torchbank.tracking.linker import IdentityLinker, Span
 
-__all__ = ["Timed", "link_footage", "one_after_the_other"]
+__all__ = ["Timed", "as_one", "link_footage", "one_after_the_other"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,28 @@ def one_after_the_other(videos: Sequence[Timed], starts: Mapping[str, float]) ->
         placed.append(replace(video, start=clock))
         clock = placed[-1].seconds(video.footage.length + 1)
     return placed
+
+
+def as_one(videos: Sequence[Timed]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The tracks of several videos as if of one, for `calibrate` and `Whitening.fit`: nobody is in two at once.
+
+    Returns:
+        ``(rows,)`` track ids, which differ between videos, ``(rows,)`` frames, and ``(rows, dim)`` embeddings. A video
+        without embeddings is left out.
+    """
+    ids, frames, embeddings, above, after = [], [], [], 0, 0
+    for video in videos:
+        footage = video.footage
+        tracked = (footage.track_ids >= 0) & (footage.embeddings.shape[1] > 1)
+        if tracked.any():
+            ids.append(footage.track_ids[tracked] + above)
+            frames.append(footage.frames[tracked] + after)
+            embeddings.append(footage.embeddings[tracked])
+            above = int(ids[-1].max()) + 1
+            after = int(frames[-1].max()) + 1
+    if not ids:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 1), np.float32)
+    return np.concatenate(ids), np.concatenate(frames), np.concatenate(embeddings)
 
 
 def link_footage(

@@ -55,6 +55,42 @@ class WriterLock:
         self.release()
 
 
+class Ownership:
+    """Which file a gallery may write: none yet, one that it holds the lock of, or none because it only reads.
+
+    Attributes:
+        read_only: The file that was read and may not be written.
+    """
+
+    def __init__(self) -> None:
+        self.read_only: Path | None = None
+        self._lock: WriterLock | None = None
+
+    def take(self, path: Path) -> None:
+        """Hold the right to write a file, in place of another; nothing changes on an error.
+
+        Raises:
+            BankStateError: Another holder has it, or the gallery was read from there without a lock.
+            BankFileNotFoundError: The folder does not exist.
+        """
+        whole = path.resolve()
+        if self.read_only == whole:
+            msg = (
+                f"the gallery was loaded from {path} with lock=False, to read only; load it with lock=True to write it"
+            )
+            raise BankStateError(msg)
+        if self._lock is None or self._lock.path != whole:
+            lock = WriterLock(whole)
+            self.release()
+            self._lock = lock
+
+    def release(self) -> None:
+        """Let others write it."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+
 def _lock(descriptor: int) -> None:
     if os.name == "posix":
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

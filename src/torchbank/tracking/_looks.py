@@ -4,6 +4,7 @@ A single frame may be blurred or half hidden; five in a row rarely all are. What
 gallery keeps and what a threshold is calibrated on are all looks of as many frames.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -73,6 +74,18 @@ def gather_looks(
     spans = np.stack([moments[starts], moments[starts + evidence_frames - 1]], axis=1)
     looks = unit(means) if adapt is None else adapt.apply(means)
     return Looks(looks, owner[starts], spans, presence, np.zeros(len(names), dtype=np.int64))
+
+
+def joined(parts: Sequence[Looks]) -> Looks:
+    """Looks of several sources, each as `gather_looks` gives it."""
+    ends = np.cumsum([len(part.presence) for part in parts])
+    return Looks(
+        np.concatenate([part.embeddings for part in parts]),
+        np.concatenate([part.owners + end - len(part.presence) for part, end in zip(parts, ends, strict=True)]),
+        np.concatenate([part.spans for part in parts]),
+        np.concatenate([part.presence for part in parts]),
+        np.repeat(np.arange(len(parts)), [len(part.presence) for part in parts]),
+    )
 
 
 def thin(looks: Looks, kept: int) -> Looks:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from torchbank.errors import BankStateError, BankValueError
 from torchbank.tracking._doors import as_integers, as_matrix, check_count
-from torchbank.tracking._looks import Looks, gather_looks, thin
+from torchbank.tracking._looks import Looks, gather_looks, joined, thin
 from torchbank.tracking.adapt import Whitening
 
 FEWEST_PAIRS = 10
@@ -28,6 +28,10 @@ LIGHTEST = -0.25
 
 BETTER_THAN_CHANCE = 10.0
 """The odds that a known object is found must be so many times those that a new one is taken for a known one."""
+
+CAUTION = 0.25
+"""How far the threshold is raised towards the similarities of one object. Where the two are far apart little is lost by
+that, and a tail that was estimated from a few tracks may err so much without a false merge."""
 
 SHOWN = 1000
 MOST_PAIRS = 20_000
@@ -50,6 +54,7 @@ class Calibration:
         gaps: ``(m,)`` int64, how many frames ago that past ended.
         track_pairs: How many different pairs of tracks were in view at once.
         recall: Share of ``genuine``, at the longer half of the gaps of each track, that reaches the threshold.
+        usual: What 95 % of those reach.
     """
 
     threshold: float
@@ -63,18 +68,17 @@ class Calibration:
     gaps: np.ndarray
     track_pairs: int
     recall: float
+    usual: float
 
     def at(self, gallery_size: int) -> float:
         """The threshold among so many known objects, at the same rate of false merges; inf stays inf."""
         if math.isinf(self.threshold):
             return math.inf
-        return float(
-            _quantile(self.pairs, np.array([self.false_merge_rate]), gallery_size * self.samples_per_identity)[0]
-        )
+        return _threshold(self.pairs, self.false_merge_rate, gallery_size * self.samples_per_identity, self.usual)
 
     def tensors(self) -> dict[str, Tensor]:
         """What a file keeps."""
-        scalars = [self.threshold, self.margin, self.false_merge_rate, self.recall]
+        scalars = [self.threshold, self.margin, self.false_merge_rate, self.recall, self.usual]
         return {
             "pairs": torch.from_numpy(self.pairs),
             "genuine": torch.from_numpy(self.genuine),
@@ -86,11 +90,11 @@ class Calibration:
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Calibration":
         """From what a file kept."""
-        threshold, margin, rate, recall = tensors["scalars"].tolist()
+        threshold, margin, rate, recall, usual = tensors["scalars"].tolist()
         size, kept, track_pairs = tensors["counts"].tolist()
         pairs, genuine, gaps = (tensors[name].numpy().copy() for name in ("pairs", "genuine", "gaps"))
         best = _best_of(pairs, size * kept)
-        return cls(threshold, margin, rate, size, kept, pairs, best, genuine, gaps, track_pairs, recall)
+        return cls(threshold, margin, rate, size, kept, pairs, best, genuine, gaps, track_pairs, recall, usual)
 
 
 def calibrate(
@@ -111,7 +115,8 @@ def calibrate(
     quantile at ``1 - false_merge_rate`` is a quantile of F far out in the tail, which is fitted by a generalised
     Pareto distribution above the upper tenth (peaks over threshold,
     [Pickands 1975](https://doi.org/10.1214/aos/1176343003)). Taking the samples of one identity for as many draws,
-    which they are not quite, errs towards a higher threshold.
+    which they are not quite, errs towards a higher threshold. From that quantile the threshold is raised a quarter of
+    the way to what 95 % of the genuine similarities reach, if that is higher.
 
     Args:
         track_ids: ``(rows,)`` ids of a tracker, negative for none.
@@ -122,7 +127,8 @@ def calibrate(
         samples_per_identity: As in the gallery.
         evidence_frames: As in the linker.
         margin: By how much a match must beat the next best identity; kept as it is.
-        adapt: Whitening that the linker will use as well.
+        adapt: Whitening that the linker will use as well, learned from other tracks than these; `adapt_and_calibrate`
+            learns both from the same.
 
     Returns:
         `Calibration`. Its threshold is inf where the embeddings find a known object hardly more often than they
@@ -156,6 +162,64 @@ def calibrate(
     )
 
 
+def adapt_and_calibrate(
+    track_ids: np.ndarray,
+    frames: np.ndarray,
+    embeddings: np.ndarray | Tensor,
+    *,
+    shrinkage: float = 0.1,
+    false_merge_rate: float = 0.01,
+    gallery_size: int = 100,
+    samples_per_identity: int = 8,
+    evidence_frames: int = 5,
+    margin: float = 0.0,
+) -> tuple[Whitening, Calibration]:
+    """Learn a whitening, and find the threshold that goes with it, from the same tracks.
+
+    A whitening does more for the tracks that it was learned from than for those to come, so that a threshold found on
+    them would be too low. Here every second track is judged by a whitening of the others, and the other way round;
+    the whitening that is returned is of all tracks.
+
+    Args:
+        track_ids: As for `calibrate`, as all that are not named here.
+        frames: As for `calibrate`.
+        embeddings: As for `calibrate`.
+        shrinkage: As for `Whitening.fit`.
+        false_merge_rate: As for `calibrate`.
+        gallery_size: As for `calibrate`.
+        samples_per_identity: As for `calibrate`.
+        evidence_frames: As for `calibrate`.
+        margin: As for `calibrate`.
+
+    Returns:
+        `Whitening` and `Calibration`, both for `IdentityLinker`.
+
+    Raises:
+        BankStateError: There are fewer than four tracks of two embeddings each, or fewer than 10 pairs of tracks that
+            were in view at once and judged together.
+        BankValueError: The shapes do not fit, or a rate, share or size is out of range.
+    """
+    check_count("evidence_frames", evidence_frames)
+    rows = as_matrix(embeddings)
+    tracks = as_integers("track_ids", track_ids, len(rows))
+    moments = as_integers("frames", frames, len(rows))
+    names, parts = np.unique(tracks[tracks >= 0]), []
+    for turn in range(2):
+        judged = np.isin(tracks, names[turn::2])
+        others = (tracks >= 0) & ~judged
+        adapt = Whitening.fit(tracks[others], rows[others], shrinkage=shrinkage)
+        alone = np.where(judged, tracks, -1)
+        parts.append(gather_looks(alone, moments, rows, evidence_frames=evidence_frames, adapt=adapt))
+    found = calibrate_looks(
+        joined(parts),
+        false_merge_rate=false_merge_rate,
+        gallery_size=gallery_size,
+        samples_per_identity=samples_per_identity,
+        margin=margin,
+    )
+    return Whitening.fit(tracks[tracks >= 0], rows[tracks >= 0], shrinkage=shrinkage), found
+
+
 def calibrate_looks(
     looks: Looks, *, false_merge_rate: float, gallery_size: int, samples_per_identity: int, margin: float
 ) -> Calibration:
@@ -179,9 +243,12 @@ def calibrate_looks(
         raise BankStateError(msg)
     genuine, gaps, long = genuine_scores(thin(looks, samples_per_identity))
     draws = gallery_size * samples_per_identity
-    threshold = float(_quantile(pairs, np.array([false_merge_rate]), draws)[0])
+    usual = float(np.quantile(genuine[long], 0.05)) if long.any() else -1.0
+    threshold = _threshold(pairs, false_merge_rate, draws, usual)
     recall = float((genuine[long] >= threshold).mean()) if long.any() else 0.0
-    if recall * (1 - false_merge_rate) < BETTER_THAN_CHANCE * false_merge_rate * (1 - recall):
+    better_than_chance = recall * (1 - false_merge_rate) >= BETTER_THAN_CHANCE * false_merge_rate * (1 - recall)
+    # Embeddings that are all alike reach any threshold, up to rounding.
+    if not better_than_chance or (pairs >= threshold - 1e-6).mean() > TAIL:
         threshold = math.inf
     return Calibration(
         threshold,
@@ -195,6 +262,7 @@ def calibrate_looks(
         gaps,
         track_pairs,
         recall,
+        usual,
     )
 
 
@@ -245,6 +313,12 @@ def genuine_scores(looks: Looks) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if not scores:
         return np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, bool)
     return np.concatenate(scores).astype(np.float32), np.concatenate(gaps), np.concatenate(long)
+
+
+def _threshold(pairs: np.ndarray, rate: float, draws: int, usual: float) -> float:
+    """The quantile of the best impostor, and `CAUTION` of the way from there to what is usual for one object."""
+    least = float(_quantile(pairs, np.array([rate]), draws)[0])
+    return least + CAUTION * max(0.0, usual - least)
 
 
 def _quantile(pairs: np.ndarray, rates: np.ndarray, size: int) -> np.ndarray:

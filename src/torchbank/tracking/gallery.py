@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from torchbank.banks import BankView
-from torchbank.errors import BankStateError, BankValueError
+from torchbank.errors import BankValueError
 from torchbank.tracking import _gallery_file
-from torchbank.tracking._doors import as_embeddings, as_identities, check_count, check_fraction
+from torchbank.tracking._doors import as_embeddings, as_identities, as_integers, as_scores, check_count, check_fraction
 from torchbank.tracking._editing import Editing
 from torchbank.tracking._identities import NOBODY, Identities, Sighting
-from torchbank.tracking._lock import WriterLock
+from torchbank.tracking._lock import Ownership
 from torchbank.tracking._matches import IdentityRecord, Matches, distinct
-from torchbank.tracking._samples import SampleBank
+from torchbank.tracking._sample_bank import SampleBank, rounds
 
 if TYPE_CHECKING:
     from torchbank.tracking.adapt import Whitening
@@ -46,9 +46,14 @@ class IdentityGallery(Editing):
             the file, and loading with another one is an error.
 
     Attributes:
+        table: The seats: which identity has each, when and where it was seen, and whether it is in view.
+        bank: The samples.
         nbytes: Bytes of all samples and of the table of identities; never changes.
         calibration: `Calibration` that goes with the embeddings, kept in the file; None before there is one.
         adaptation: `Whitening` that the samples went through, kept in the file; None for none.
+        sources: Names of the cameras or videos, by their numbers in ``table``.
+        moment: A count that grows with every sighting and every sample.
+        edits: How many merges, splits, renamings and deletions there were.
 
     Raises:
         BankValueError: A size, rule, share or time is out of range.
@@ -61,9 +66,8 @@ class IdentityGallery(Editing):
         >>> ann, bob = gallery.enroll(np.array([1.0, 0.0])), gallery.enroll(np.array([0.0, 1.0]))
         >>> gallery.add(ann, np.array([[0.8, 0.6]]))
         1
-        >>> found = gallery.nearest(np.array([[0.6, 0.8]]), k=2)
-        >>> found.identities.tolist(), found.similarities.round(2).tolist()
-        ([[1, 2]], [[0.9599999785423279, 0.800000011920929]])
+        >>> gallery.nearest(np.array([[0.6, 0.8]]), k=2).identities
+        array([[1, 2]])
         >>> gallery.forget(ann)
         >>> gallery.identities.tolist()
         [2]
@@ -91,32 +95,28 @@ class IdentityGallery(Editing):
             msg = f"retention is {retention}; expected seconds, more than 0, or None to keep identities"
             raise BankValueError(msg)
         self.bank = SampleBank(max_identities, samples_per_identity, dim, rule=rule, dtype=dtype, device=device)
-        self.max_identities = max_identities
-        self.samples_per_identity = samples_per_identity
-        self.retention = retention
-        self.min_score = min_score
-        self.novelty = novelty
+        self.dim, self.rule = dim, rule
+        self.max_identities, self.samples_per_identity = max_identities, samples_per_identity
+        self.retention, self.min_score, self.novelty = retention, min_score, novelty
         self.fingerprint = fingerprint
         self.calibration: Calibration | None = None
         self.adaptation: Whitening | None = None
+        self.table = Identities(max_identities)
         self.sources: list[str] = []
-        self.edits = 0
-        self._table = Identities(max_identities)
+        self.moment = self.edits = 0
         self._next = 1
-        self._moment = 0
         self._aliases: dict[int, int] = {}
         self._sweep_due = -np.inf
-        self._lock: WriterLock | None = None
-        self._read_only: Path | None = None
+        self.ownership = Ownership()
 
     # Who is there
 
     def __len__(self) -> int:
         """How many identities there are."""
-        return len(self._table.seats)
+        return len(self.table.seats)
 
     def __contains__(self, identity: int) -> bool:
-        return identity in self._table.seats
+        return identity in self.table.seats
 
     def __getitem__(self, identity: int) -> IdentityRecord:
         """What is known of an identity.
@@ -124,43 +124,20 @@ class IdentityGallery(Editing):
         Raises:
             BankKeyError: It is not in the gallery.
         """
-        seat = self._table.seat(identity)
-        row = {name: column[seat].item() for name, column in self._table.columns.items()}
-        for name in ("identity", "seen"):
-            row.pop(name)
-        live = row.pop("pins") > 0
+        seat = self.table.seat(identity)
+        row = self.table.row(seat)
         source = self.sources[number] if (number := row.pop("source")) >= 0 else None
-        return IdentityRecord(identity, samples=len(self.bank.slots_of(seat)), source=source, live=live, **row)
+        return IdentityRecord(samples=len(self.bank.slots_of(seat)), source=source, **row)
 
     @property
     def identities(self) -> np.ndarray:
         """``(len(gallery),)`` int64, in order of their numbers."""
-        return np.array(sorted(self._table.seats), dtype=np.int64)
-
-    @property
-    def dim(self) -> int:
-        """Length of an embedding."""
-        return self.bank.dim
-
-    @property
-    def rule(self) -> str:
-        """Which samples stay."""
-        return self.bank.rule
+        return np.array(sorted(self.table.seats), dtype=np.int64)
 
     @property
     def nbytes(self) -> int:
         """Bytes of all samples and of the table of identities: fixed when the gallery is built."""
-        return self.bank.nbytes + self._table.nbytes
-
-    @property
-    def moment(self) -> int:
-        """A count that grows with every sighting and every sample."""
-        return self._moment
-
-    @property
-    def has_room(self) -> bool:
-        """Whether one more identity can be enrolled, if need be in place of one that is not pinned."""
-        return self._table.has_room
+        return self.bank.nbytes + self.table.nbytes
 
     def samples(self, identity: int) -> BankView:
         """A copy of the samples of an identity, oldest first, with scores, frames, times and sources.
@@ -168,7 +145,7 @@ class IdentityGallery(Editing):
         Raises:
             BankKeyError: It is not in the gallery.
         """
-        return self.bank.gather(self.bank.slots_of(self._table.seat(identity)))
+        return self.bank.gather(self.bank.slots_of(self.table.seat(identity)))
 
     # Writing
 
@@ -214,10 +191,9 @@ class IdentityGallery(Editing):
         if identity is not None and (identity in self or not 0 < identity < self._next):
             msg = f"identity {identity} cannot be enrolled; give a number from reserve() that is not in the gallery"
             raise BankValueError(msg)
-        given, sighting = _scores(scores, len(rows)), self._sighting(frame, time, source)
+        given, sighting = as_scores(scores, len(rows)), self._sighting(frame, time, source)
         number = self.reserve() if identity is None else identity
-        _, evicted = self._table.take_seat(number, label, sighting)
-        seat = self._table.seats[number]
+        seat, evicted = self.table.take_seat(number, label, sighting)
         if evicted != NOBODY:
             self.bank.empty(seat)
         good = given >= min(self.min_score, given.max())
@@ -253,54 +229,28 @@ class IdentityGallery(Editing):
         """
         rows = as_embeddings(embeddings, self.dim)
         owners = as_identities(identity, len(rows))
-        for owner in set(owners.tolist()):
-            self._table.seat(owner)
-        given, sighting = _scores(scores, len(rows)), self._sighting(frame, time, source)
+        self.table.seats_of(owners)
+        given, sighting = as_scores(scores, len(rows)), self._sighting(frame, time, source)
         good = given >= self.min_score
         return self._push(rows[good], given[good], owners[good], sighting)
 
     def _push(self, rows: np.ndarray, scores: np.ndarray, owners: np.ndarray, sighting: Sighting) -> int:
         """In rounds, each with one sample of an identity at most, in the order that they were given."""
-        seats = np.array([self._table.seats[owner] for owner in owners.tolist()], dtype=np.int64)
+        seats, labels = self.table.seats_of(owners), self.table.columns["label"]
         kept = 0
-        for chosen in _rounds(seats):
+        for chosen in rounds(seats):
             if self.novelty > 0:
-                chosen = chosen[self._is_novel(rows[chosen], seats[chosen])]
+                chosen = chosen[self.bank.distances(rows[chosen], seats[chosen]) >= self.novelty]
             if not len(chosen):
                 continue
-            self._moment += 1
-            self._push_round(rows[chosen], scores[chosen], owners[chosen], seats[chosen], sighting)
+            self.moment += 1
+            held = {"identity": owners[chosen], "label": labels[seats[chosen]], "score": scores[chosen]}
+            when = {"frame": sighting.frame, "time": sighting.time, "source": sighting.source}
+            self.bank.take(rows[chosen], seats[chosen], {**held, **when}, step=self.moment)
             kept += len(chosen)
         if len(seats):
-            self._table.note(np.unique(seats), sighting._replace(moment=self._moment), counted=0)
+            self.table.note(np.unique(seats), sighting._replace(moment=self.moment), counted=0)
         return kept
-
-    def _push_round(
-        self, rows: np.ndarray, scores: np.ndarray, owners: np.ndarray, seats: np.ndarray, sighting: Sighting
-    ) -> None:
-        device, count = self.bank.device, len(rows)
-        self.bank.push(
-            torch.from_numpy(rows).to(device),
-            step=self._moment,
-            identity=torch.from_numpy(owners).to(device),
-            label=torch.from_numpy(self._table.columns["label"][seats]).to(device),
-            score=torch.from_numpy(scores).to(device),
-            frame=torch.full((count,), sighting.frame, device=device),
-            time=torch.full((count,), sighting.time, dtype=torch.float64, device=device),
-            source=torch.full((count,), sighting.source, device=device),
-            seat=torch.from_numpy(seats).to(device),
-        )
-
-    def _is_novel(self, rows: np.ndarray, seats: np.ndarray) -> np.ndarray:
-        """Whether each sample is far enough from all that its seat keeps."""
-        bank = self.bank
-        slots = torch.from_numpy(seats).to(bank.device)[:, None] * bank.kept + torch.arange(
-            bank.kept, device=bank.device
-        )
-        queries = torch.nn.functional.normalize(torch.from_numpy(rows).to(bank.device), dim=1)
-        alike = torch.einsum("bd,bkd->bk", queries, bank.embeddings[slots].float())
-        alike = alike.masked_fill(bank.generations[slots] == 0, -torch.inf)
-        return (1 - alike.amax(dim=1) >= self.novelty).cpu().numpy()
 
     # Looking up
 
@@ -320,43 +270,20 @@ class IdentityGallery(Editing):
             embeddings: ``(dim,)`` or ``(batch, dim)``, finite.
             k: How many identities.
             classes: ``(batch,)`` int64; only identities enrolled under the same label are found.
-            eligible: ``(max_identities,)`` bool by seat, as `eligible_seats` makes it: which identities are looked at.
+            eligible: ``(max_identities,)`` bool, by the seats of ``table``: which identities are looked at.
 
         Returns:
             `Matches` of identities and similarities, each ``(batch, k)``.
 
         Raises:
-            BankValueError: The embeddings do not fit.
+            BankValueError: The embeddings or classes do not fit.
         """
         check_count("k", k)
         rows = as_embeddings(embeddings, self.dim)
-        bank, kept = self.bank, self.bank.kept
-        # Among so many rows there are k identities, however many samples the first ones have.
-        many = min((k - 1) * kept + 1, bank.capacity)
-        bias = None
-        if eligible is not None:
-            open_seats = torch.from_numpy(np.where(eligible, np.float32(0), np.float32(-np.inf)))
-            bias = open_seats.repeat_interleave(kept).to(bank.device)
-        include = None
-        if classes is not None:
-            include = {"label": torch.as_tensor(np.asarray(classes, dtype=np.int64), device=bank.device)}
-        found = bank.nearest(torch.from_numpy(rows).to(bank.device), many, include=include, bias=bias)
-        owners = bank.fields["identity"][found.slots.clamp_min(0)].masked_fill(~found.valid, NOBODY)
-        return distinct(owners.cpu().numpy(), found.scores.float().cpu().numpy(), k)
+        labels = None if classes is None else as_integers("classes", classes, len(rows))
+        return distinct(*self.bank.best(rows, k, labels, eligible), k)
 
     # Who is in view
-
-    def seats(self, identities: Sequence[int] | np.ndarray) -> np.ndarray:
-        """The seats of identities, which index the columns that `column` gives.
-
-        Raises:
-            BankKeyError: One is not in the gallery.
-        """
-        return np.array([self._table.seat(int(identity)) for identity in identities], dtype=np.int64)
-
-    def column(self, name: str) -> np.ndarray:
-        """A column of the table of identities, by seat: ``identity`` (0 for a free seat), ``seen``, ``source``, ..."""
-        return self._table.columns[name]
 
     def see(
         self,
@@ -375,13 +302,13 @@ class IdentityGallery(Editing):
             BankKeyError: An identity is not in the gallery.
             BankValueError: The gallery has a retention and there is no time.
         """
-        seats = self.seats(identities)
+        seats = self.table.seats_of(identities)
         sighting = self._sighting(frame, time, source)
-        self._moment += 1
-        self._table.note(seats, sighting._replace(moment=self._moment))
+        self.moment += 1
+        self.table.note(seats, sighting._replace(moment=self.moment))
         if self.retention is not None and time is not None and time >= self._sweep_due:
             self.expire(time)
-        return self._moment
+        return self.moment
 
     def pin(self, identities: Sequence[int] | np.ndarray) -> None:
         """Keep identities from being evicted or expired until as many calls of `unpin`.
@@ -389,13 +316,11 @@ class IdentityGallery(Editing):
         Raises:
             BankKeyError: One is not in the gallery.
         """
-        self._table.columns["pins"][self.seats(identities)] += 1
+        self.table.pin(identities, 1)
 
     def unpin(self, identities: Sequence[int] | np.ndarray) -> None:
         """Undo one `pin`; identities that are gone meanwhile are passed over."""
-        there = [int(identity) for identity in identities if int(identity) in self]
-        pins, seats = self._table.columns["pins"], self.seats(there)
-        pins[seats] = np.maximum(pins[seats] - 1, 0)
+        self.table.pin([int(identity) for identity in identities if int(identity) in self], -1)
 
     def source_number(self, source: str) -> int:
         """The number of a source in the columns, a new one for a new name."""
@@ -408,7 +333,7 @@ class IdentityGallery(Editing):
             msg = f"this gallery forgets after {self.retention} s; give time= in seconds with every sample and sighting"
             raise BankValueError(msg)
         return Sighting(
-            self._moment,
+            self.moment,
             -1 if source is None else self.source_number(source),
             -1 if frame is None else int(frame),
             np.nan if time is None else float(time),
@@ -426,20 +351,8 @@ class IdentityGallery(Editing):
             BankStateError: Another gallery holds that right, or this one was loaded from there with ``lock=False``.
             BankFileNotFoundError: The folder does not exist.
         """
-        self._hold(Path(path))
+        self.ownership.take(Path(path))
         _gallery_file.write(self, path)
-
-    def _hold(self, path: Path) -> None:
-        whole = path.resolve()
-        if self._read_only == whole:
-            msg = (
-                f"the gallery was loaded from {path} with lock=False, to read only; load it with lock=True to write it"
-            )
-            raise BankStateError(msg)
-        if self._lock is None or self._lock.path != whole:
-            lock = WriterLock(whole)
-            self.close()
-            self._lock = lock
 
     @classmethod
     def load(
@@ -464,22 +377,11 @@ class IdentityGallery(Editing):
             BankStateError: Another gallery, here or in another process, may write the file.
             BankValueError: The gallery was filled by another embedder.
         """
-        held = WriterLock(Path(path)) if lock and Path(path).exists() else None
-        try:
-            gallery = _gallery_file.read(path, device, fingerprint)
-        except BaseException:
-            if held is not None:
-                held.release()
-            raise
-        gallery._lock = held
-        gallery._read_only = None if lock else Path(path).resolve()
-        return gallery
+        return _gallery_file.read(Path(path), lock=lock, fingerprint=fingerprint, device=device)
 
     def close(self) -> None:
         """Give up the right to write the file. The gallery can be used on."""
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        self.ownership.release()
 
     def __enter__(self) -> "IdentityGallery":
         return self
@@ -488,28 +390,4 @@ class IdentityGallery(Editing):
         self.close()
 
     def __repr__(self) -> str:
-        return (
-            f"IdentityGallery({len(self)} of {self.max_identities} identities, dim={self.dim}, "
-            f"{self.samples_per_identity} samples each, rule={self.rule!r})"
-        )
-
-
-def _scores(scores: np.ndarray | None, count: int) -> np.ndarray:
-    if scores is None:
-        return np.ones(count, dtype=np.float32)
-    given = np.asarray(scores, dtype=np.float32)
-    if given.shape != (count,):
-        msg = f"scores have shape {given.shape}; expected ({count},), one for each embedding"
-        raise BankValueError(msg)
-    return given
-
-
-def _rounds(seats: np.ndarray) -> list[np.ndarray]:
-    """Cut a batch into parts that hold no seat twice, in order."""
-    if len(np.unique(seats)) == len(seats):
-        return [np.arange(len(seats))]
-    order = np.argsort(seats, kind="stable")
-    starts = np.searchsorted(seats[order], seats[order])
-    number = np.empty_like(order)
-    number[order] = np.arange(len(seats)) - starts
-    return [np.flatnonzero(number == turn) for turn in range(int(number.max()) + 1)]
+        return f"IdentityGallery({len(self)} of {self.max_identities} identities, dim={self.dim}, rule={self.rule!r})"

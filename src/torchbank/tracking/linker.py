@@ -1,6 +1,5 @@
 """The linker: behind any tracker, it gives an object that returns its old identity back."""
 
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -11,12 +10,13 @@ from torch import Tensor
 from torchbank.errors import BankValueError
 from torchbank.tracking import _gallery_file, _linker_file
 from torchbank.tracking._assignment import NEW, assign
-from torchbank.tracking._candidates import Constraints, Source, alike, compare, eligible
-from torchbank.tracking._doors import check_count, check_fraction, unit
-from torchbank.tracking._frame import Column, Frame, Linked, Quality, read_frame
-from torchbank.tracking._history import Decision, History, Span
-from torchbank.tracking._self_calibration import SelfCalibration
-from torchbank.tracking._tracks import Tracks
+from torchbank.tracking._candidates import Source, alike, compare, eligible
+from torchbank.tracking._doors import unit
+from torchbank.tracking._frame import Boxes, Column, Frame, Linked, Quality, read_frame
+from torchbank.tracking._history import Decision, Span
+from torchbank.tracking._options import LinkerOptions
+from torchbank.tracking._presence import Presence
+from torchbank.tracking._threshold import Threshold
 from torchbank.tracking.adapt import Whitening
 from torchbank.tracking.adapters import Adapters, Embedder
 from torchbank.tracking.calibrate import Calibration
@@ -105,51 +105,21 @@ class IdentityLinker(Adapters):
         embedder: Embedder | None = None,
         fingerprint: str | None = None,
     ) -> None:
-        for what, count in (
-            ("evidence_frames", evidence_frames),
-            ("looks", looks),
-            ("lost_frames", lost_frames),
-            ("history", history),
-        ):
-            check_count(what, count)
-        check_fraction("max_overlap", max_overlap)
+        self.options = LinkerOptions(
+            evidence_frames, looks, max(write_every, evidence_frames), tuple(overlapping), dict(travel_time or {}),
+            fps, false_merge_rate, min_height, max_overlap, lost_frames, history,
+        )  # fmt: skip
         _gallery_file.check_fingerprint(gallery, fingerprint, "the gallery")
+        self._adapt = _adaptation(gallery, adapt)
         gallery.fingerprint = fingerprint if gallery.fingerprint is None else gallery.fingerprint
         self.gallery = gallery
         self.embedder = embedder
-        self.fps = fps
-        self._options = {
-            "evidence_frames": evidence_frames,
-            "looks": looks,
-            "write_every": max(write_every, evidence_frames),
-            "overlapping": sorted({tuple(sorted(pair)) for pair in overlapping}),
-            "travel_time": [[*pair, seconds] for pair, seconds in (travel_time or {}).items()],
-            "fps": fps,
-            "false_merge_rate": false_merge_rate,
-            "min_height": min_height,
-            "max_overlap": max_overlap,
-            "lost_frames": lost_frames,
-            "history": history,
-        }
-        self._evidence_frames, self._looks, self._pause = evidence_frames, looks, max(write_every - evidence_frames, 0)
-        self._lost_frames = lost_frames
         self._quality = Quality(gallery.min_score, min_height, max_overlap)
-        self._constraints = Constraints(frozenset(map(frozenset, overlapping)), dict(travel_time or {}))
-        self._adapt = _adaptation(gallery, adapt)
-        self._threshold = threshold if isinstance(threshold, float | int) else None
-        self._margin = margin
-        self._self = None
-        if isinstance(threshold, Calibration):
-            gallery.calibration = threshold
-        elif threshold is None:
-            self._self = SelfCalibration(gallery.dim, false_merge_rate=false_merge_rate, margin=margin or 0.0)
-        self._tracks = Tracks(gallery.dim if self._adapt is None else self._adapt.dim, gallery.dim)
-        self._history = History(history)
-        self._sources: dict[str, Source] = {}
-        self._live: dict[int, set[int]] = {}  # the rows in view of each source, by number
-        self._turn = 0
-        self._own_calibration = False
-        self._edits = gallery.edits
+        self._threshold = Threshold(gallery, threshold, margin, false_merge_rate=false_merge_rate, comparisons=looks)
+        dim = gallery.dim if self._adapt is None else self._adapt.dim
+        constraints = self.options.constraints
+        self._presence = Presence(gallery, constraints, dim=dim, lost_frames=lost_frames, history=history)
+        self._tracks = self._presence.tracks
 
     # A frame
 
@@ -158,7 +128,7 @@ class IdentityLinker(Adapters):
         track_ids: Column,
         embeddings: np.ndarray | Tensor | None,
         *,
-        boxes: Column | None = None,
+        boxes: Boxes | None = None,
         scores: Column | None = None,
         classes: Column | None = None,
         frame: int | None = None,
@@ -186,29 +156,21 @@ class IdentityLinker(Adapters):
             BankTypeError: The embeddings are not floating.
         """
         given = read_frame(track_ids, embeddings, boxes, scores, classes, dim=self._tracks.dim, quality=self._quality)
-        where, frame, time = self._when(source, frame, time)
-        if self._edits != self.gallery.edits:
-            self._reconcile()
-        where.frame, where.updates = frame, where.updates + 1
-        self._turn += 1
-        where.turn = self._turn
-        rows = self._rows(given, where, frame, time)
-        self._enter(rows, where)
-        tracks = self._tracks
-        tracks["last_frame"][rows], tracks["updated"][rows] = frame, where.updates
-        self._note(rows[tracks["final"][rows]], frame, time, source)
+        frame, time = self._when(source, frame, time)
+        if self._presence.reconcile():
+            self._threshold.forget(self._tracks)
+        where = self._presence.begin_frame(source, frame, time)
+        rows = self._presence.see(given, where)
         ready = self._gather(rows, given)
         if len(ready):
-            self._look(ready, where, frame, time)
-        where.moment = self.gallery.moment
-        if where.updates % 64 == 0:
-            self._close_lost(where)
+            self._look(ready, where)
+        self._presence.end_frame(where)
         identities, final = np.full(given.given, -1, dtype=np.int64), np.zeros(given.given, dtype=bool)
-        identities[given.rows], final[given.rows] = tracks["identity"][rows], tracks["final"][rows]
+        identities[given.rows], final[given.rows] = self._tracks["identity"][rows], self._tracks["final"][rows]
         return Linked(identities, final)
 
-    def _when(self, source: str, frame: int | None, time: float | None) -> tuple[Source, int, float | None]:
-        where = self._sources.get(source)
+    def _when(self, source: str, frame: int | None, time: float | None) -> tuple[int, float | None]:
+        where, options = self._presence.sources.get(source), self.options
         last = -1 if where is None else where.frame
         number = last + 1 if frame is None else int(frame)
         if number <= last:
@@ -217,85 +179,15 @@ class IdentityLinker(Adapters):
                 f"ended({source!r}) before it starts again"
             )
             raise BankValueError(msg)
-        if time is None and self.fps is not None:
-            time = number / self.fps
-        if time is None and (self._constraints.travel_time or self.gallery.retention is not None):
+        if time is None and options.fps is not None:
+            time = number / options.fps
+        if time is None and (options.travel_time or self.gallery.retention is not None):
             msg = "travel_time and retention count seconds; give update a time=, or build the linker with fps="
             raise BankValueError(msg)
-        if where is None:
-            where = Source(source, self.gallery.source_number(source), moment=self.gallery.moment)
-            self._sources[source] = where
-            self._live[where.number] = set()
-        return where, number, time
-
-    def _rows(self, given: Frame, where: Source, frame: int, time: float | None) -> np.ndarray:
-        """The row of each track of the frame; new tracks get one."""
-        tracks, index = self._tracks, self._tracks.index
-        rows = np.empty(len(given.tracks), dtype=np.int64)
-        for position, track in enumerate(given.tracks.tolist()):
-            row = index.get((where.number, track))
-            if row is not None and where.updates - tracks["updated"][row] > self._lost_frames:
-                self._close(row)
-                row = None
-            if row is None:
-                row = tracks.open(where.number, track)
-                self._begin(row, where, frame, time, int(given.labels[position]))
-            rows[position] = row
-        return rows
-
-    def _begin(self, row: int, where: Source, frame: int, time: float | None, label: int) -> None:
-        """A track that nothing is known of yet."""
-        columns = self._tracks.columns
-        number = self.gallery.reserve()
-        columns["identity"][row] = columns["number"][row] = number
-        columns["final"][row] = False
-        columns["label"][row] = label
-        columns["begun"][row] = where.moment + 1
-        columns["first_frame"][row] = columns["last_frame"][row] = frame
-        columns["first_time"][row] = math.nan if time is None else time
-        for name in ("count", "looks", "score", "look", "past"):
-            columns[name][row] = 0
-
-    def _enter(self, rows: np.ndarray, where: Source) -> None:
-        """Pin who comes into view and unpin who left; an identity that is live elsewhere by now is not given back."""
-        now, before = set(rows.tolist()), self._live[where.number]
-        if now == before:
-            return
-        columns = self._tracks.columns
-        left = [row for row in before - now if columns["final"][row]]
-        self.gallery.unpin(columns["identity"][left])
-        self._live[where.number] = now & before
-        for row in sorted(now - before):
-            if columns["final"][row] and self._is_taken(int(columns["identity"][row]), where):
-                self._restart(row, where)
-            elif columns["final"][row]:
-                if int(columns["identity"][row]) in self.gallery:
-                    self.gallery.pin(columns["identity"][[row]])
-                else:
-                    self._restart(row, where)
-            self._live[where.number].add(row)
-
-    def _is_taken(self, identity: int, where: Source) -> bool:
-        """Whether an identity is in view of this source as another track, or now of one that sees another place."""
-        columns = self._tracks.columns
-        for other in self._sources.values():
-            # A source that had no frame since the last one of this source has ended, or is behind.
-            elsewhere = other.moment > where.moment and not self._constraints.overlap(other.name, where.name)
-            if other is where or elsewhere:
-                rows = np.fromiter(self._live[other.number], np.int64, len(self._live[other.number]))
-                if (columns["final"][rows] & (columns["identity"][rows] == identity)).any():
-                    return True
-        return False
-
-    def _restart(self, row: int, where: Source) -> None:
-        """Look at a track anew, under another number."""
-        self._archive(row)
-        columns = self._tracks.columns
-        time = columns["first_time"][row]
-        self._begin(row, where, where.frame, None if math.isnan(time) else float(time), int(columns["label"][row]))
-
-    def _note(self, rows: np.ndarray, frame: int, time: float | None, source: str) -> None:
-        self.gallery.see(self._tracks["identity"][rows], frame=frame, time=time, source=source)
+        if time is not None and not np.isfinite(time):
+            msg = f"the time of frame {number} of {source!r} is {time}; expected seconds"
+            raise BankValueError(msg)
+        return number, time
 
     # Evidence
 
@@ -308,209 +200,83 @@ class IdentityLinker(Adapters):
         chosen = chosen[looking]
         columns["look"][chosen] += given.embeddings[given.evidence][looking]
         columns["score"][chosen] += given.scores[given.evidence][looking]
-        return chosen[columns["count"][chosen] >= self._evidence_frames]
+        return chosen[columns["count"][chosen] >= self.options.evidence_frames]
 
-    def _look(self, rows: np.ndarray, where: Source, frame: int, time: float | None) -> None:
+    def _look(self, rows: np.ndarray, where: Source) -> None:
         """Use complete looks: as samples of who is known, and as evidence of who is new."""
-        columns, frames = self._tracks.columns, self._evidence_frames
-        looks = self._compared(columns["look"][rows] / frames)
+        columns, frames = self._tracks.columns, self.options.evidence_frames
+        means = columns["look"][rows] / frames
+        looks = unit(means) if self._adapt is None else self._adapt.apply(means)
         scores = (columns["score"][rows] / frames).astype(np.float32)
-        final = columns["final"][rows]
-        known = rows[final]
-        when = {"frame": frame, "time": time, "source": where.name}
-        if len(known):
-            self.gallery.add(columns["identity"][known], looks[final], scores=scores[final], **when)
-        if self._self is not None:
-            self._calibrate_with(self._self, rows, looks, where, frame)
-        unknown = rows[~final]
+        known = columns["final"][rows]
+        if known.any():
+            identities = columns["identity"][rows[known]]
+            self.gallery.add(identities, looks[known], scores=scores[known], **where.sighting)
+        self._threshold.learn(self._tracks, rows, looks, where.frame, frames)
+        unknown = rows[~known]
         if len(unknown):
-            columns["past"][unknown] += looks[~final]
+            columns["past"][unknown] += looks[~known]
             columns["looks"][unknown] += 1
-            self._decide(unknown, looks[~final], scores[~final], where, frame, time)
+            self._decide(unknown, looks[~known], scores[~known], where)
         columns["look"][rows], columns["score"][rows] = 0, 0
-        columns["count"][rows] = np.where(columns["final"][rows], -self._pause, 0)
-
-    def _compared(self, means: np.ndarray) -> np.ndarray:
-        """Means of unit embeddings as they are compared and kept."""
-        return unit(means) if self._adapt is None else self._adapt.apply(means)
-
-    def _calibrate_with(
-        self, own: SelfCalibration, rows: np.ndarray, looks: np.ndarray, where: Source, frame: int
-    ) -> None:
-        columns = self._tracks.columns
-        for row, look in zip(rows.tolist(), looks, strict=True):
-            own.add(
-                int(columns["number"][row]),
-                int(columns["identity"][row]),
-                where.number,
-                look,
-                (frame - self._evidence_frames + 1, frame),
-                int(columns["first_frame"][row]),
-            )
-        if own.is_due:
-            found, held = own.fit(len(self.gallery)), self.gallery.calibration
-            # What came with the gallery is better than what a few tracks tell.
-            if found is not None and (held is None or found.track_pairs >= held.track_pairs or self._own_calibration):
-                self.gallery.calibration = found
-                self._own_calibration = True
+        columns["count"][rows] = np.where(columns["final"][rows], -self.options.pause, 0)
 
     # Decisions
 
     @property
     def calibration(self) -> Calibration | None:
         """The calibration in use, None where there is none yet or a threshold was given."""
-        return None if self._threshold is not None else self.gallery.calibration
+        return self._threshold.calibration
 
     @property
     def threshold(self) -> float:
         """The least cosine of a match now: inf while the linker has seen too little to tell."""
-        if self._threshold is not None:
-            return float(self._threshold)
-        calibration = self.gallery.calibration
-        # A new track is compared with everyone at each of its looks.
-        return math.inf if calibration is None else calibration.at(max(1, len(self.gallery)) * self._looks)
+        return self._threshold.least
 
-    @property
-    def margin(self) -> float:
-        """By how much the best identity must beat the second best now."""
-        if self._margin is not None:
-            return self._margin
-        calibration = self.calibration
-        return 0.0 if calibration is None else calibration.margin
-
-    def _decide(
-        self,
-        rows: np.ndarray,
-        looks: np.ndarray,
-        scores: np.ndarray,
-        where: Source,
-        frame: int,
-        time: float | None,
-    ) -> None:
-        columns, gallery = self._tracks.columns, self.gallery
+    def _decide(self, rows: np.ndarray, looks: np.ndarray, scores: np.ndarray, where: Source) -> None:
+        """Match tracks with identities, all of them together."""
+        columns, gallery, threshold = self._tracks.columns, self.gallery, self._threshold.least
         # The mean of looks, not of length 1: its similarity is the mean of theirs, which is what a threshold for one
         # look is fit for. A mean of length 1 is less noisy than a look, and so more similar to everyone.
         queries = columns["past"][rows] / columns["looks"][rows, None]
-        threshold = self.threshold
-        may = eligible(gallery, self._tracks, rows, where, self._constraints)
+        may = eligible(gallery, self._tracks, rows, where, self.options.constraints)
         candidates, similarities, rivals = compare(gallery, queries, columns["label"][rows], may)
-        same = None
-        if self.margin > 0 and (similarities >= threshold).any():
+        margin, same = self._threshold.margin, None
+        if margin > 0 and (similarities >= threshold).any():
             same = alike(gallery, candidates) >= threshold
-        outcome = assign(similarities, rivals, threshold, self.margin, same)
+        outcome = assign(similarities, rivals, threshold, margin, same)
         best = similarities.max(axis=1, initial=-np.inf)
         for position, row in enumerate(rows.tolist()):
-            choice = int(outcome.choice[position])
-            when = {"frame": frame, "time": time, "source": where.name}
-            if choice != NEW:
-                identity = int(candidates[choice])
-                gallery.add(identity, looks[position], scores=scores[position : position + 1], **when)
-            elif columns["looks"][row] >= self._looks and gallery.has_room:
-                identity = int(columns["number"][row])
-                label = int(columns["label"][row])
-                gallery.enroll(
-                    looks[position], identity=identity, label=label, scores=scores[position : position + 1], **when
-                )
-            else:
+            choice, is_last_look = int(outcome.choice[position]), columns["looks"][row] >= self.options.looks
+            if choice == NEW and not (is_last_look and gallery.table.has_room):
                 continue
-            columns["identity"][row], columns["final"][row] = identity, True
-            columns["past"][row] = 0
-            gallery.pin([identity])
-            gallery.see([identity], **when)
-            self._history.decisions.append(
-                Decision(
-                    where.name,
-                    int(columns["track"][row]),
-                    frame,
-                    math.nan if time is None else time,
-                    identity,
-                    "new" if choice == NEW else "returned",
-                    float(best[position] if choice == NEW else similarities[position, choice]),
-                    float(outcome.margin[position]),
-                    threshold,
-                    int(columns["number"][row]),
-                )
-            )
+            identity = int(columns["number"][row] if choice == NEW else candidates[choice])
+            similarity = float(best[position] if choice == NEW else similarities[position, choice])
+            decision = Decision(
+                where.name, int(columns["track"][row]), where.frame, np.nan if where.time is None else where.time,
+                identity, "new" if choice == NEW else "returned", similarity, float(outcome.margin[position]),
+                threshold, int(columns["number"][row]),
+            )  # fmt: skip
+            self._settle(row, where, identity, looks[position], scores[position : position + 1])
+            self._presence.history.decisions.append(decision)
 
-    # Ends
-
-    def ended(self, source: str = "default", track_id: int | None = None) -> None:
-        """Say that a track is over, or a whole source: its ids may then stand for other objects, its frames restart.
-
-        Args:
-            source: Which camera or video.
-            track_id: Which track; None is all of the source.
-        """
-        where = self._sources.get(source)
-        if where is None:
-            return
-        chosen = self._tracks.of(where.number)
-        if track_id is not None:
-            chosen = chosen[self._tracks["track"][chosen] == track_id]
+    def _settle(self, row: int, where: Source, identity: int, look: np.ndarray, score: np.ndarray) -> None:
+        """Give a track its identity for good."""
+        columns, gallery = self._tracks.columns, self.gallery
+        if identity in gallery:
+            gallery.add(identity, look, scores=score, **where.sighting)
         else:
-            where.frame = -1
-        for row in chosen.tolist():
-            self._close(row)
-
-    def _close_lost(self, where: Source) -> None:
-        rows = self._tracks.of(where.number)
-        for row in rows[where.updates - self._tracks["updated"][rows] > self._lost_frames].tolist():
-            self._close(row)
-        for other in self._sources.values():
-            # A video that has stopped without a word.
-            if self._turn - other.turn > self._lost_frames * len(self._sources):
-                for row in self._tracks.of(other.number).tolist():
-                    self._close(row)
-
-    def _close(self, row: int) -> None:
-        self._archive(row)
-        columns = self._tracks.columns
-        live = self._live[int(columns["source"][row])]
-        if row in live:
-            live.remove(row)
-            if columns["final"][row]:
-                self.gallery.unpin(columns["identity"][[row]])
-        self._tracks.close(row)
-
-    def _archive(self, row: int) -> None:
-        columns = self._tracks.columns
-        name = self.gallery.sources[int(columns["source"][row])]
-        self._history.close(name, int(columns["track"][row]), self._span(row))
-
-    def _span(self, row: int) -> Span:
-        columns = self._tracks.columns
-        return Span(int(columns["identity"][row]), int(columns["first_frame"][row]), int(columns["last_frame"][row]))
-
-    def _reconcile(self) -> None:
-        """Follow what a user changed in the gallery: new numbers, and identities that are gone."""
-        self._edits = self.gallery.edits
-        columns = self._tracks.columns
-        by_number = {where.number: where for where in self._sources.values()}
-        for row in self._tracks.used.tolist():
-            if not columns["final"][row]:
-                continue
-            where = by_number[int(columns["source"][row])]
-            columns["identity"][row] = identity = self.gallery.resolve(int(columns["identity"][row]))
-            live = self._live[where.number]
-            if identity not in self.gallery:
-                self._restart(row, where)
-            elif row in live:
-                # Two live tracks may have been merged: one of them keeps the identity.
-                live.remove(row)
-                if self._is_taken(identity, where):
-                    self.gallery.unpin([identity])
-                    self._restart(row, where)
-                live.add(row)
-        if self._self is not None:
-            undecided = self._tracks["number"][self._tracks.used]
-            self._self.drop({*self.gallery.identities.tolist(), *undecided.tolist()})
-
-    # What was decided
+            label = int(columns["label"][row])
+            gallery.enroll(look, identity=identity, label=label, scores=score, **where.sighting)
+        columns["identity"][row], columns["final"][row] = identity, True
+        columns["past"][row] = 0
+        gallery.pin([identity])
+        gallery.see([identity], **where.sighting)
 
     @property
     def decisions(self) -> list[Decision]:
         """The last decisions, oldest first."""
-        return list(self._history.decisions)
+        return list(self._presence.history.decisions)
 
     def corrected(self) -> dict[tuple[str, int], list[Span]]:
         """Which identity each track had when, as it is known now: what a past result should have said.
@@ -521,15 +287,16 @@ class IdentityLinker(Adapters):
         Returns:
             For each (source, track id) its spans in order of time, with numbers as they are after merges and renames.
         """
-        spans = {key: list(parts) for key, parts in self._history.spans.items()}
-        columns, names = self._tracks.columns, self.gallery.sources
-        for row in self._tracks.used.tolist():
-            key = names[int(columns["source"][row])], int(columns["track"][row])
-            spans.setdefault(key, []).append(self._span(row))
-        return {
-            key: [span._replace(identity=self.gallery.resolve(span.identity)) for span in parts]
-            for key, parts in spans.items()
-        }
+        return self._presence.spans()
+
+    def ended(self, source: str = "default", track_id: int | None = None) -> None:
+        """Say that a track is over, or a whole source: its ids may then stand for other objects, its frames restart.
+
+        Args:
+            source: Which camera or video.
+            track_id: Which track; None is all of the source.
+        """
+        self._presence.end(source, track_id)
 
     # Files
 

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from torchbank.errors import BankValueError
 from torchbank.tracking._doors import as_integers, as_matrix
-from torchbank.tracking.adapt import Whitening
-from torchbank.tracking.calibrate import calibrate
+from torchbank.tracking.calibrate import adapt_and_calibrate, calibrate
 from torchbank.tracking.gallery import IdentityGallery
 from torchbank.tracking.linker import IdentityLinker
 
@@ -93,34 +92,25 @@ def virtual_pillar(
         msg = f"gaps of {gaps.tolist()} s at {fps} frames per second; expected positive numbers"
         raise BankValueError(msg)
     names = np.unique(tracks[tracks >= 0])
+    options = {"evidence_frames": evidence_frames, "looks": looks}
     counts = np.zeros((2, 3, len(gaps)), dtype=np.int64)
     for turn in range(2):
         hidden = names[turn::2]
         others = (tracks >= 0) & ~np.isin(tracks, hidden)
-        whitening = Whitening.fit(tracks[others], rows[others], shrinkage=shrinkage)
-        for kind, adapt in enumerate((None, whitening)):
-            found = calibrate(
-                tracks[others],
-                moments[others],
-                rows[others],
-                false_merge_rate=false_merge_rate,
-                gallery_size=len(names),
-                evidence_frames=evidence_frames,
-                adapt=adapt,
-            )
+        learned = tracks[others], moments[others], rows[others]
+        asked = {
+            "false_merge_rate": false_merge_rate, "gallery_size": len(names), "evidence_frames": evidence_frames
+        }  # fmt: skip
+        adapted = adapt_and_calibrate(*learned, shrinkage=shrinkage, **asked)
+        for kind, (adapt, found) in enumerate(((None, calibrate(*learned, **asked)), adapted)):
             for place, gap in enumerate(gaps):
-                gallery = IdentityGallery(rows.shape[1], max(1, 2 * len(names)))
                 linker = IdentityLinker(
-                    gallery, threshold=found, adapt=adapt, evidence_frames=evidence_frames, looks=looks
+                    IdentityGallery(rows.shape[1], max(1, 2 * len(names))), threshold=found, adapt=adapt, **options
                 )
                 visible, cut, parts = _cut(moments, tracks, hidden, gap * fps, evidence_frames * looks)
-                linker.link_all(
-                    moments[visible],
-                    cut[visible],
-                    rows[visible],
-                    boxes=None if boxes is None else np.asarray(boxes)[visible],
-                    scores=None if scores is None else np.asarray(scores)[visible],
-                )
+                seen = None if boxes is None else np.asarray(boxes)[visible]
+                sure = None if scores is None else np.asarray(scores)[visible]
+                linker.link_all(moments[visible], cut[visible], rows[visible], boxes=seen, scores=sure)
                 counts[kind, :, place] += _outcomes(linker, parts)
     raw, adapted = (PillarCurve(gaps, *part) for part in counts)
     return VirtualPillar(raw, adapted)

@@ -1,27 +1,16 @@
-"""Which samples of an identity stay: the bank under a gallery and its replacement rules.
+"""Which samples of an identity stay.
 
 Axes: seats (identities that there is room for), kept (samples of one identity), batch (rows of one push). A seat owns
 ``kept`` slots in a row. A push holds at most one row for each seat.
 """
 
 from abc import abstractmethod
-from typing import Any
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from torchbank.banks import Bank, BankView, Replacement
-from torchbank.errors import check_choice
-
-FIELDS = {
-    "identity": torch.int64,
-    "label": torch.int64,
-    "score": torch.float32,
-    "frame": torch.int64,
-    "time": torch.float64,
-    "source": torch.int64,
-}
+from torchbank.banks import BankView, Replacement
 
 
 class SampleRule(Replacement):
@@ -138,73 +127,3 @@ class Mean(SampleRule):
 
 
 RULES: dict[str, type[SampleRule]] = {"uniform": Uniform, "newest": Newest, "diverse": Diverse, "mean": Mean}
-
-
-class SampleBank(Bank):
-    """The samples of a gallery: ``kept`` slots for each of ``seats`` identities, one under ``rule="mean"``.
-
-    Args:
-        seats: How many identities there is room for.
-        kept: Samples of each.
-        dim: Length of an embedding.
-        rule: A key of `RULES`.
-        dtype: Of the rows.
-        device: Where the bank lies.
-    """
-
-    def __init__(
-        self, seats: int, kept: int, dim: int, *, rule: str, dtype: torch.dtype, device: torch.device | str | None
-    ) -> None:
-        check_choice("rule", rule, *RULES)
-        self.kept = 1 if rule == "mean" else kept
-        self.rule = rule
-        replacement = RULES[rule](seats, self.kept)
-        super().__init__(
-            seats * self.kept, dim, fields=FIELDS, metric="cosine", dtype=dtype, device=device, replacement=replacement
-        )
-
-    def options(self) -> dict[str, Any]:
-        """The gallery writes its own header."""
-        return {"rule": self.rule, "kept": self.kept}
-
-    def slots_of(self, seat: int) -> Int64[Tensor, " samples"]:
-        """The slots of a seat that hold a sample, oldest first."""
-        own = slice(seat * self.kept, (seat + 1) * self.kept)
-        filled = self.generations[own].nonzero().squeeze(1)
-        order = self.steps[own][filled].argsort(stable=True)
-        return filled[order] + seat * self.kept
-
-    def erase(self, slots: Int64[Tensor, " samples"]) -> None:
-        """Put zeros in the place of rows and all that is stored beside them."""
-        for column in (self.embeddings, *self.fields.values(), self.steps, self.generations):
-            column[slots] = 0
-
-    def empty(self, seat: int) -> None:
-        """Erase all of a seat."""
-        self.erase(torch.arange(seat * self.kept, (seat + 1) * self.kept, device=self.device))
-        self._taken[seat] = 0
-
-    @property
-    def _taken(self) -> Int64[Tensor, " seats"]:
-        return self.replacement.get_buffer("taken")
-
-    def refill(self, seat: int, samples: BankView, identity: int) -> None:
-        """Give a seat samples that the bank held before, oldest first, in place of its own."""
-        self.empty(seat)
-        for row in samples.steps.argsort(stable=True).split(1):
-            one = samples.rows(row)
-            fields = {**one.fields, "identity": torch.full_like(row, identity), "seat": torch.full_like(row, seat)}
-            self._push(one.embeddings, fields, step=one.steps[0], check=False)
-
-    def combine(self, seat: int, other: int, identity: int) -> None:
-        """Give a seat the samples of another beside its own; the other is empty then."""
-        if self.rule == "mean":
-            weights = self._taken[[seat, other]].float()
-            means = self.embeddings[[seat, other]].float()
-            self.embeddings[seat] = (weights @ means / weights.sum().clamp_min(1)).to(self.dtype)
-            self.generations[seat] += self.generations[other]
-            self._taken[seat] += self._taken[other]
-        else:
-            both = torch.cat([self.slots_of(seat), self.slots_of(other)])
-            self.refill(seat, self.gather(both), identity)
-        self.empty(other)
