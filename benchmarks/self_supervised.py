@@ -1,6 +1,6 @@
 """Self-supervised methods with the same network, batches and steps: what their frozen features are good for.
 
-python -m benchmarks.self_supervised    # about 10 minutes on 2 cores; goes on if stopped
+python -m benchmarks.self_supervised    # about 12 minutes of processor time; goes on if stopped
 python -m benchmarks.self_supervised --tiny --steps 4 --batch 32 --seeds 0 --runs /tmp/ssl --out /tmp/ssl.json
 
 Each run trains and is scored in a process of its own. Labels are used by the scores only.
