@@ -52,8 +52,8 @@ RETRIEVED, CLASSES = 2_000, 200
 KS = {"kanji": 5, "fashion-mnist": 20}
 
 # Papers' settings are for 100 to 1,000 epochs. Here memories are small and fresh, teachers follow quickly, and heads
-# have batch norm, without which a small network takes a run of this length to spread its embeddings. What is not named
-# is the method's default.
+# have batch norm, without which a small network takes a run of this length to spread its embeddings. The trials that
+# chose are in results/self-supervised-trials.json. What is not named is the method's default.
 HEAD: Record = {"dim": DIM, "projection_dim": 64}
 WIDE: Record = {**HEAD, "hidden_dim": 256}
 QUEUE: Record = {"capacity": 4_096}
