@@ -1,6 +1,6 @@
 """What MaSSL says about its memory, tried small: how many blocks, drawn anew or fixed, and of what.
 
-python -m benchmarks.massl_claims    # about 5 minutes on 2 cores; goes on if stopped
+python -m benchmarks.massl_claims    # about 9 minutes of processor time; goes on if stopped
 
 Five seeds a variant. A run has collapsed where the features of the images that are classified are spread less than half
 as far as those of the encoder that it began with.

@@ -1,6 +1,6 @@
 """Self-supervised methods with the same network, batches and steps: what their frozen features are good for.
 
-python -m benchmarks.self_supervised    # about 10 minutes on 2 cores; goes on if stopped
+python -m benchmarks.self_supervised    # about 12 minutes of processor time; goes on if stopped
 python -m benchmarks.self_supervised --tiny --steps 4 --batch 32 --seeds 0 --runs /tmp/ssl --out /tmp/ssl.json
 
 Each run trains and is scored in a process of its own. Labels are used by the scores only.
@@ -52,8 +52,8 @@ RETRIEVED, CLASSES = 2_000, 200
 KS = {"kanji": 5, "fashion-mnist": 20}
 
 # Papers' settings are for 100 to 1,000 epochs. Here memories are small and fresh, teachers follow quickly, and heads
-# have batch norm, without which a small network takes a run of this length to spread its embeddings. What is not named
-# is the method's default.
+# have batch norm, without which a small network takes a run of this length to spread its embeddings. The trials that
+# chose are in results/self-supervised-trials.json. What is not named is the method's default.
 HEAD: Record = {"dim": DIM, "projection_dim": 64}
 WIDE: Record = {**HEAD, "hidden_dim": 256}
 QUEUE: Record = {"capacity": 4_096}

@@ -1,6 +1,6 @@
 """Words and their definitions: MoCo on WordNet's pairs, without and with a memory.
 
-python -m benchmarks.wordnet_text    # about 5 minutes of one core; goes on if stopped
+python -m benchmarks.wordnet_text    # about 4 minutes of processor time; goes on if stopped
 
 Both sides have the same network, batches and steps. Without memory the negatives are the batch's; with memory they are
 the keys of the batches before it. A test word looks for its definition among those of all test words, and back.
