@@ -14,7 +14,7 @@ class FreshnessGate(nn.Module):
     memory that never ages (`DriftMonitor.measure`). Until then the limit is -1 and nothing is read: an encoder that has
     just begun moves too fast for its rows to be of use. Then the limit is the age at which rows mislead, where the
     fidelity of that age falls to 0: stale rows that point the right way on the whole are better than none. The gate
-    closes again only where the whole gradient misleads, for a memory that has just begun shakes the encoder for a while.
+    closes again only where the whole gradient misleads, for a memory that has just begun shakes the encoder a while.
 
     All state is in ``state_dict()``.
 
