@@ -94,7 +94,6 @@ def work(settings: Record) -> Record:
         "recall_at_1": summary["scores"]["recall_at_1"],
         "minutes": summary["timing"]["seconds_in_steps"] / 60,
         "started": int(method.started),
-        "age_limit": float(method.gate.limit),
         "drift": summary["drift"],
         "fidelity": summary["fidelity"],
     }

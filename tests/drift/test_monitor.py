@@ -174,9 +174,9 @@ def test_gate__is_closed_until_something_good_enough_was_measured():
         limits.append(gate.limit.item())
         if step > 0:  # the mean of the cosines so far, each counting 0.8 of the next
             kept = (0.8 * kept[0] + 1, 0.8 * kept[1] + math.cos(math.radians(turn)))
-        expected.append(1 if step and kept[1] / kept[0] >= 0.9 else -1)
+        expected.append(math.inf if step and kept[1] / kept[0] >= 0.9 else -1)
     assert limits == expected
-    assert expected.count(1) == 5
+    assert expected.count(math.inf) == 5
 
 
 def test_gate__once_open_it_closes_where_the_gradient_misleads():
@@ -187,15 +187,19 @@ def test_gate__once_open_it_closes_where_the_gradient_misleads():
         monitor.up_to.add(7, torch.tensor(10.0), torch.tensor(fidelity))
         gate.follow(monitor)
         limits.append(gate.limit.item())
-    assert limits == [-1, 10, 10, -1, -1, -1, 10]
+    assert limits == [-1, math.inf, math.inf, -1, -1, -1, math.inf]
 
 
-def test_gate__takes_the_greatest_age_among_the_best():
+def test_gate__lets_through_what_does_not_mislead():
     monitor, gate = DriftMonitor(2), FreshnessGate()
-    for bucket, (age, fidelity) in enumerate([(5.0, 0.3), (9.0, 0.69), (20.0, 0.7), (40.0, 0.69), (80.0, 0.6)]):
-        monitor.up_to.add(bucket, torch.tensor(age), torch.tensor(fidelity))
+    monitor.up_to.add(0, torch.tensor(9.0), torch.tensor(0.5))
+    for bucket, (age, fidelity) in enumerate([(5.0, 0.6), (10.0, 0.2), (20.0, -0.2), (40.0, 0.3)]):
+        monitor.recent.add(bucket, torch.tensor(age), torch.tensor(fidelity))
     gate.follow(monitor)
-    assert gate.limit == 40
+    assert gate.limit == pytest.approx(15)  # halfway between 0.2 and -0.2
+    monitor.recent.sums.abs_()
+    gate.follow(monitor)
+    assert gate.limit == math.inf
 
 
 def test_gate__limit_is_an_age_for_reads():

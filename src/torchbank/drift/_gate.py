@@ -6,19 +6,15 @@ from torch import Tensor, nn
 from torchbank.drift._monitor import DriftMonitor
 from torchbank.errors import BankValueError
 
-# Fidelities that differ by less are taken to be alike: measured on a thousand pairs, they are not more exact.
-_ALIKE = 0.02
-
 
 class FreshnessGate(nn.Module):
     """The age up to which rows still pull the right way, as a tensor that reads take as ``max_age=``.
 
-    `follow` sets it to the age that a memory should forget at: the one whose rows, old as they are, give the gradient
-    closest to that of a memory that never ages (`DriftMonitor.measure`). More rows tell more, older rows tell worse;
-    where ages differ by less than 0.02 the greatest is taken, and what is older than all that was measured is not
-    trusted. The limit is -1, and nothing is read, until that gradient has a fidelity of ``floor``: an encoder that has
-    just begun moves too fast for its rows to be of use. Once open, the gate closes again only where the gradient
-    misleads, with a fidelity below 0: a memory that has just begun to take part shakes the encoder for a while.
+    `follow` opens the gate when the gradient of the rows, old as they are, has a fidelity of ``floor`` to that of a
+    memory that never ages (`DriftMonitor.measure`). Until then the limit is -1 and nothing is read: an encoder that has
+    just begun moves too fast for its rows to be of use. Then the limit is the age at which rows mislead, where the
+    fidelity of that age falls to 0: stale rows that point the right way on the whole are better than none. The gate
+    closes again only where the whole gradient misleads, for a memory that has just begun shakes the encoder a while.
 
     All state is in ``state_dict()``.
 
@@ -27,7 +23,7 @@ class FreshnessGate(nn.Module):
         device: Where the limit lies.
 
     Attributes:
-        limit: 0-d float64, the oldest age that is read.
+        limit: 0-d float64, the oldest age that is read; infinite where no age that was measured misleads.
 
     Raises:
         BankValueError: ``floor`` is out of range.
@@ -58,11 +54,11 @@ class FreshnessGate(nn.Module):
         Args:
             monitor: After `DriftMonitor.measure`.
         """
-        ages, fidelity = monitor.up_to.by_age()
-        if not len(ages) or fidelity.max() < (0 if self.is_open else self.floor):
+        _, fidelity = monitor.up_to.by_age()
+        if not len(fidelity) or fidelity.max() < (0 if self.is_open else self.floor):
             self.limit.fill_(-1)
         else:
-            self.limit.fill_(ages[fidelity > fidelity.max() - _ALIKE][-1])
+            self.limit.fill_(monitor.age_within(fidelity=0.0))
 
     @property
     def is_open(self) -> bool:
