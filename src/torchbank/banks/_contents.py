@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from torchbank.banks._doors import check_below, check_int64, check_size
@@ -39,8 +39,12 @@ class Contents(ABC):
 
     def __len__(self) -> int:
         """The rows there are. Waits for the device."""
+        return int(self.count())
+
+    def count(self) -> Int64[Tensor, ""]:
+        """``len(bank)`` as a 0-d tensor; does not wait for the device."""
         filled = self.replacement.filled(self.total, self.capacity)
-        return int(self._placement.written(self.generations).sum() if filled is None else filled)
+        return self._placement.written(self.generations).sum().to(self.device) if filled is None else filled
 
     @property
     def is_full(self) -> bool:
@@ -59,9 +63,8 @@ class Contents(ABC):
             The rows there are, where slots fill from 0 (ring, reservoir); else every slot, and which are valid.
         """
         slots = self._slots_view()
-        if self.replacement.filled(self.total, self.capacity) is None:
-            return slots
-        return slots.rows(slice(0, len(self)))
+        filled = self.replacement.filled(self.total, self.capacity)
+        return slots if filled is None else slots.rows(slice(0, int(filled)))
 
     def ordered(self) -> BankView:
         """A copy of the rows where they lie, oldest first: exact for a ring, by stamp and slot for the others."""
@@ -126,6 +129,19 @@ class Contents(ABC):
         """
         return (self.clock if step is None else step) - self.view().steps.to(self.device)
 
+    def mean_age(self, step: int | Tensor | None = None) -> Float[Tensor, ""]:
+        """The mean age of the rows, 0-d; 0 without any. Does not wait for the device.
+
+        Args:
+            step: Now; None is the latest stamp.
+        """
+        return self._summed_age(step) / self.count().clamp_min(1)
+
+    def _summed_age(self, step: int | Tensor | None) -> Int64[Tensor, ""]:
+        written = self._placement.written(self.generations)
+        ages = (self.clock if step is None else step) - self.steps.to(self.device)
+        return ages.masked_fill(~written.to(self.device), 0).sum()
+
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Int64[Tensor, " n"]:
         """Slots of ``n`` different rows, each row as likely as any other. Waits for the device.
 
@@ -149,9 +165,13 @@ class Contents(ABC):
         return slots[: blocks * block_size].view(blocks, block_size)
 
     def _shuffled_slots(self, generator: torch.Generator | None) -> Int64[Tensor, " rows"]:
-        slots = self._placement.written(self.generations).nonzero().squeeze(1).to(self.device)
+        slots = self._written_slots()
         where = slots.device if generator is None else generator.device
         return slots[torch.randperm(slots.shape[0], generator=generator, device=where).to(slots.device)]
+
+    def _written_slots(self) -> Int64[Tensor, " rows"]:
+        """The slots that hold a row, ascending."""
+        return self._placement.written(self.generations).nonzero().squeeze(1).to(self.device)
 
     def _copied(self, slots: Int64[Tensor, "..."]) -> BankView:
         """A copy of the rows at ``slots``; of any row where a slot is not valid."""
