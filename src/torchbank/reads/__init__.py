@@ -8,6 +8,7 @@ in a mapped file; `take`, `scatter`, `copy_rows`, `passing` and `release` reach 
 
 from torchbank.reads._attend import attend
 from torchbank.reads._doors import Impl, Precision
+from torchbank.reads._first_order import first_order_only
 from torchbank.reads._mapped import MappedRows, file_size
 from torchbank.reads._nearest import nearest
 from torchbank.reads._pair_function import PairFunction
@@ -33,6 +34,7 @@ __all__ = [
     "attend",
     "copy_rows",
     "file_size",
+    "first_order_only",
     "nearest",
     "pair_sum",
     "passing",

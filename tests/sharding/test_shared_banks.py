@@ -1,0 +1,18 @@
+"""Replicated and sharded banks over real processes; the cases are in ``shared_cases.py``."""
+
+from pathlib import Path
+
+import processes
+import pytest
+
+SCRIPT = Path(__file__).with_name("shared_cases.py")
+
+
+@pytest.fixture(scope="module", params=[2, 3])
+def results(request):
+    return processes.results_of(SCRIPT, request.param)
+
+
+@pytest.mark.parametrize("case", processes.cases_of(SCRIPT))
+def test_shared_bank(results, case):
+    assert processes.complaint_of(results, case) == ""
