@@ -19,7 +19,7 @@ from torch import distributed
 import torchbank
 
 ENDED = "did not get to it: another rank had failed before"
-TIMEOUT = datetime.timedelta(seconds=60)
+TIMEOUT = datetime.timedelta(seconds=40)
 
 
 def cases_of(script):
@@ -47,7 +47,12 @@ def start_ranks(script, ranks, *words):
 
 def results_of(script, ranks):
     """What went wrong in each case, by its name; the first complaint of any rank."""
-    outputs = [process.communicate(timeout=240) for process in start_ranks(script, ranks)]
+    started = start_ranks(script, ranks)
+    try:
+        outputs = [process.communicate(timeout=200) for process in started]
+    finally:
+        for process in started:
+            process.kill()
     results = {}
     for rank, (lines, errors) in enumerate(outputs):
         for line in lines.splitlines():

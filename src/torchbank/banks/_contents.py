@@ -12,6 +12,7 @@ from torchbank.banks._replacement import Replacement
 from torchbank.banks._subset import Subset
 from torchbank.banks._view import BankView
 from torchbank.errors import BankValueError
+from torchbank.reads import passing
 
 
 class Contents(ABC):
@@ -136,6 +137,15 @@ class Contents(ABC):
             step: Now; None is the latest stamp.
         """
         return self._summed_age(step) / self.count().clamp_min(1)
+
+    def step_range(self) -> list[int] | None:
+        """The oldest and the newest stamp of a row; None without any. Waits for the device."""
+        ends = []
+        for run in passing(self.steps):
+            steps = self.steps[run][self.generations[run] > 0]
+            if len(steps):
+                ends += [int(steps.min()), int(steps.max())]
+        return [min(ends), max(ends)] if ends else None
 
     def _summed_age(self, step: int | Tensor | None) -> Int64[Tensor, ""]:
         written = self._placement.written(self.generations)

@@ -5,6 +5,7 @@ other, in every loss. With one process and no process group they do the same alo
 """
 
 from torchbank.sharding._agreement import check_replicas, checksum
+from torchbank.sharding._checkpoint import checkpoint_state, load_checkpoint
 from torchbank.sharding._collectives import Ranks
 from torchbank.sharding._rank_tag import keep_local
 from torchbank.sharding._replicate import ReplicatedBank, replicate
@@ -17,8 +18,10 @@ __all__ = [
     "ShardedBank",
     "SharedBank",
     "check_replicas",
+    "checkpoint_state",
     "checksum",
     "keep_local",
+    "load_checkpoint",
     "replicate",
     "shard",
 ]

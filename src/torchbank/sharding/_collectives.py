@@ -40,6 +40,13 @@ class Ranks:
             msg = "this process is not in the group that is to share the bank; call it on the ranks of the group alone"
             raise BankValueError(msg)
 
+    @classmethod
+    def alone(cls) -> "Ranks":
+        """This process, whatever groups there are."""
+        ranks = cls.__new__(cls)
+        ranks.group, ranks.uneven, ranks.rank, ranks.size = None, False, 0, 1
+        return ranks
+
     def __deepcopy__(self, memo: dict[int, Any]) -> "Ranks":
         """A process group is not copied."""
         return self
@@ -115,6 +122,16 @@ class Ranks:
         with _naming_the_cause():
             distributed.all_to_all_single(received, packed, [batch] * self.size, sizes, group=self.group)
         return [column.unflatten(0, (self.size, batch)) for column in _unpacked(received, columns)]
+
+    def to_first(self, values: Tensor) -> list[Tensor] | None:
+        """A tensor of each rank, of one shape, on the first rank; None on the others."""
+        if self.size == 1:
+            return [values]
+        first = self.rank == 0
+        parts = [torch.empty_like(values) for _ in range(self.size)] if first else None
+        with _naming_the_cause():
+            distributed.gather(values, parts, group=self.group, group_dst=0)
+        return parts
 
     def total(self, value: Tensor) -> Tensor:
         """The sum over all ranks, of any shape."""

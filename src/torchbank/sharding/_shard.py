@@ -10,6 +10,7 @@ from torch import Tensor, distributed
 
 from torchbank.banks import Bank, BankView, Replacement, Subset, Table, check_below, check_int64
 from torchbank.errors import BankStateError, BankValueError
+from torchbank.io import describe
 from torchbank.reads import copy_rows
 from torchbank.sharding._agreement import check_agreement
 from torchbank.sharding._collectives import Ranks
@@ -17,6 +18,7 @@ from torchbank.sharding._merged_reads import MergedReads
 from torchbank.sharding._rank_tag import check_tag, tag
 from torchbank.sharding._shard_rule import ShardRule
 from torchbank.sharding._shared import SharedBank, shared_class
+from torchbank.sharding._whole_file import save_whole
 
 AnyBank = TypeVar("AnyBank", bound=Bank)
 
@@ -91,8 +93,34 @@ class ShardedBank(SharedBank):
         check_tag(self)
         slots, generations, embeddings = self.ranks.gather(slots, generations, embeddings)
         local = self._local(slots)
-        stale = Bank.update(self, local, generations, embeddings, step=step) - (local < 0).sum()
+        # A slot that does not exist is stale on the rank that would have it.
+        elsewhere = (slots % self.ranks.size != self.ranks.rank).sum()
+        stale = Bank.update(self, local, generations, embeddings, step=step) - elsewhere
         return self.ranks.total(stale)
+
+    def step_range(self) -> list[int] | None:
+        """The oldest and the newest stamp of a row of any rank."""
+        own = super().step_range()
+        ends = torch.tensor([own or [0, 0]], device=self.device)
+        everyone, there = self.ranks.gather(ends, torch.tensor([own is not None], device=self.device))
+        ends = everyone[there]
+        return [int(ends.min()), int(ends.max())] if len(ends) else None
+
+    def save(self, path: str | Path, *, encoder: str | None = None, data: str | None = None) -> None:
+        """Write the bank of all ranks to one file that `torchbank.load` reads as a bank of one process.
+
+        The first rank writes it, and holds 64 MB of each rank's rows at a time.
+
+        Args:
+            path: The file, which is replaced as a whole or not at all.
+            encoder: A fingerprint of what made the embeddings, kept in the file.
+            data: A fingerprint of what was embedded, kept in the file.
+
+        Raises:
+            BankFileNotFoundError: The folder does not exist.
+        """
+        check_tag(self)
+        save_whole(self, path, describe(self, encoder, data))
 
     # What the methods of a bank are made of
 

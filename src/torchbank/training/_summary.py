@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from torchbank.data import Split
-from torchbank.io import save, write_json, write_tensors
+from torchbank.io import write_json, write_tensors
 from torchbank.training._clock import StepClock
 from torchbank.training._config import TrainingConfig
 from torchbank.training._run_folder import RunFolder
@@ -86,7 +86,7 @@ def write_results(folder: RunFolder, method: Any, summary: dict[str, Any]) -> No
     write_tensors(folder.model, method.encoder.state_dict(), {"steps": summary["steps"], "data": images})
     if method.bank is not None:
         weights = hashlib.sha256(folder.model.read_bytes()).hexdigest()
-        save(method.bank, folder.bank, encoder=f"sha256:{weights}", data=f"sha256:{images}")
+        method.bank.save(folder.bank, encoder=f"sha256:{weights}", data=f"sha256:{images}")
     write_json(folder.summary, summary)
 
 
