@@ -32,6 +32,7 @@ class TrainingBatches:
         self, examples: data.LabelledExamples, config: TrainingConfig, *, device: torch.device, rank: int, ranks: int
     ) -> None:
         self.examples, self.config, self.device = examples, config, device
+        self.rank, self.ranks = rank, ranks
         self.sampler = _sampler(examples, config, rank, ranks)
         self.augment: nn.Module | None = None
         if isinstance(examples, data.LabelledImages):
@@ -53,9 +54,12 @@ class TrainingBatches:
         return data.ViewBatch(changed, batch.labels, batch.ids)
 
     def once(self) -> Iterator[AnyBatch]:
-        """All examples in random order, as they are, to fill a memory with."""
+        """All examples in random order, as they are, to fill a memory with; this process's share, if that is shared."""
         generator = torch.Generator().manual_seed(self.sampler.seed)
         order = torch.randperm(len(self.examples), generator=generator)
+        if self.config.bank_mode != "local":
+            # As many for each process, which push them together.
+            order = order[: len(order) // self.ranks * self.ranks][self.rank :: self.ranks]
         rows = [block.tolist() for block in order.split(EVALUATION_BATCH)]
         batches = data.loader(self.examples, batch_sampler=rows, num_workers=self.config.workers)
         return map(self._to_device, batches)

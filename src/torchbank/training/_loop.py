@@ -194,8 +194,8 @@ class Loop:
         summary = summarize(self.method, self.config, self.clock, device=device, ranks=ranks)
         summary = {"scores": scores, **summary, "data": describe_data(self.split)}
         summary["memory"]["activation_bytes"] = self.update.activation_bytes
-        if self.folder is not None and self.accelerator.is_main_process:
-            write_results(self.folder, self.method, summary)
+        if self.folder is not None:
+            write_results(self.folder, self.method, summary, is_main=self.accelerator.is_main_process)
         self.accelerator.wait_for_everyone()
         return FitResult(summary, test)
 
