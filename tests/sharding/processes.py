@@ -31,7 +31,7 @@ def start_ranks(script, ranks, *words):
     """Processes as torchrun would start them, but for the rendezvous."""
     meeting = tempfile.mktemp()
     source, tests = Path(torchbank.__file__).parents[1], Path(__file__).parents[1]
-    folders = [source, tests, *(tests / room for room in ("banks", "methods", "sharding"))]
+    folders = [source, tests, tests.parent, *(tests / room for room in ("banks", "methods", "sharding"))]
     path = os.pathsep.join(map(str, folders))
     shared = {**os.environ, "OMP_NUM_THREADS": "1", "WORLD_SIZE": str(ranks), "MEETING": meeting, "PYTHONPATH": path}
     return [

@@ -76,5 +76,5 @@ def test_keep_local__beside_what_is_kept_already():
 def test_ranks__columns_of_any_dtype_and_shape_come_back():
     ranks = Ranks()
     columns = [torch.rand(3, 2, 2), torch.arange(3), torch.tensor([True, False, True]), torch.rand(3, 5).half()]
-    assert all(torch.equal(one, other) for one, other in zip(ranks.gather(*columns), columns, strict=True))
-    assert [tuple(part.shape) for part in ranks.answer(3, *columns)] == [(1, *column.shape) for column in columns]
+    assert all(torch.equal(one, other) for one, other in zip(ranks.gather(*columns).columns, columns, strict=True))
+    assert [tuple(part.shape) for part in ranks.answer([3], *columns)] == [(1, *column.shape) for column in columns]

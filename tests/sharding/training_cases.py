@@ -1,11 +1,11 @@
 """Losses and DistributedDataParallel over several ranks, against one process with the whole batch; and the traffic."""
 
 import copy
-from contextlib import contextmanager
 from functools import partial
 
 import processes
 import torch
+from benchmarks.traffic import received
 from shared_cases import raised
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -130,46 +130,19 @@ def case_buffer_broadcast__noticed_and_avoided(rank, ranks):
         model.state_dict()
 
 
-@contextmanager
-def counted():
-    """The bytes that this rank receives from the others."""
-    counts = {"bytes": 0}
-    ranks, originals = distributed.get_world_size(), (distributed.all_gather, distributed.all_to_all_single)
-
-    def all_gather(outputs, own, **how):
-        counts["bytes"] += (ranks - 1) * own.nbytes
-        return originals[0](outputs, own, **how)
-
-    def all_to_all_single(output, *how, **more):
-        counts["bytes"] += output.nbytes * (ranks - 1) // ranks
-        return originals[1](output, *how, **more)
-
-    distributed.all_gather, distributed.all_to_all_single = all_gather, all_to_all_single
-    try:
-        yield counts
-    finally:
-        distributed.all_gather, distributed.all_to_all_single = originals
-
-
-def received(action):
-    with counted() as counts:
-        action()
-    return counts["bytes"]
-
-
 def case_traffic__as_documented_whatever_the_capacity(rank, ranks):
     others, b, d, k = ranks - 1, 6, 4, 3
-    sizes = 8  # of a batch, exchanged on the CPU with each message
+    sizes = 8  # of a batch, exchanged on the CPU before each question
     row, queries = 4 * d + 2 * 8, torch.randn(b, d)
     columns = {"label": torch.arange(b), "id": torch.arange(b)}
     for capacity in (10, 1_000):
         replicated, sharded = tb.replicate(ring(capacity)), tb.shard(ring(capacity))
         for _ in range(3):
-            assert received(partial(replicated.push, queries, **columns)) == others * (b * row + 2 * sizes)
-            assert received(partial(sharded.push, queries, **columns)) == others * (b * (row + 8) + 2 * sizes)
+            assert received(partial(replicated.push, queries, **columns)) == others * (b * row + sizes)
+            assert received(partial(sharded.push, queries, **columns)) == others * (b * (row + 8) + sizes)
         assert received(partial(replicated.nearest, queries, k)) == 0
         assert received(partial(replicated.attend, queries, scale=1.0)) == 0
-        asked = b * 4 * d + 2 * sizes
+        asked = b * 4 * d + sizes
         assert received(partial(sharded.attend, queries, scale=1.0)) == others * (asked + b * 4 * (1 + d))
         assert received(partial(sharded.nearest, queries, k)) == others * (asked + b * 12 * k)
         scores = partial(sharded.pair_sum, queries, tb.reads.SCORE)
@@ -181,7 +154,7 @@ def case_traffic__as_documented_whatever_the_capacity(rank, ranks):
         hardest = partial(sharded.triplet_sum, queries, labels=columns["label"], margin=0.1, mining="hardest")
         assert received(hardest) == others * 2 * (asked + b * (8 + 4 * (2 + d)))
         gathered = partial(sharded.gather, columns["id"])
-        assert received(gathered) == others * (b * 8 + 2 * sizes + b * (row + 8 + 1))
+        assert received(gathered) == others * (b * 8 + sizes + b * (row + 8 + 1))
         assert received(partial(len, sharded)) == 0
         assert received(partial(sharded.blocks, 5, generator=torch.Generator())) == 0
         assert received(partial(tb.sharding.check_replicas, sharded)) <= others * 32

@@ -9,7 +9,7 @@ Axes: batch (rows of one rank), everyone (rows of all ranks, in rank order), ran
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Shaped, UInt8
@@ -85,30 +85,35 @@ class Ranks:
             raise BankValueError(msg)
         return sizes
 
-    def gather(self, *columns: Shaped[Tensor, "batch ..."]) -> list[Shaped[Tensor, "everyone ..."]]:
+    def gather(self, *columns: Shaped[Tensor, "batch ..."]) -> "Gathered":
         """The rows of all ranks, in rank order.
 
         Args:
             *columns: Of any dtypes and shapes, with as many rows each.
+
+        Returns:
+            The columns, and how many rows each rank brought.
 
         Raises:
             BankValueError: Ranks bring batches of different sizes, and this was not allowed for.
             BankStateError: A rank does not answer.
         """
         if self.size == 1:
-            return list(columns)
+            return Gathered(list(columns), [len(columns[0])])
         sizes = self.sizes(len(columns[0]), columns[0].device)
         packed = _packed(columns)
         # Collectives take equal shapes: a short batch is filled up, and cut again.
         padded = torch.nn.functional.pad(packed, (0, 0, 0, max(sizes) - len(packed)))
         parts = [part[:rows] for part, rows in zip(self._all_gather(padded), sizes, strict=True)]
-        return _unpacked(torch.cat(parts), columns)
+        return Gathered(_unpacked(torch.cat(parts), columns), sizes)
 
-    def answer(self, batch: int, *columns: Shaped[Tensor, "everyone ..."]) -> list[Shaped[Tensor, "ranks batch ..."]]:
+    def answer(
+        self, sizes: list[int], *columns: Shaped[Tensor, "everyone ..."]
+    ) -> list[Shaped[Tensor, "ranks batch ..."]]:
         """Return to each rank what was found for its rows; get what all ranks found for one's own.
 
         Args:
-            batch: The rows of this rank among those that were gathered.
+            sizes: How many rows each rank had brought.
             *columns: One answer for each row of all ranks, in rank order.
 
         Raises:
@@ -116,8 +121,7 @@ class Ranks:
         """
         if self.size == 1:
             return [column[None] for column in columns]
-        packed = _packed(columns)
-        sizes = self.sizes(batch, packed.device)
+        packed, batch = _packed(columns), sizes[self.rank]
         received = packed.new_empty(self.size * batch, packed.shape[1])
         with _naming_the_cause():
             distributed.all_to_all_single(received, packed, [batch] * self.size, sizes, group=self.group)
@@ -158,6 +162,18 @@ class Ranks:
         with _naming_the_cause():
             distributed.all_gather(list(gathered), values, group=self.group)
         return list(gathered)
+
+
+class Gathered(NamedTuple):
+    """Rows of all ranks.
+
+    Attributes:
+        columns: ``(everyone, ...)`` each.
+        sizes: The rows of each rank.
+    """
+
+    columns: list[Tensor]
+    sizes: list[int]
 
 
 @contextmanager

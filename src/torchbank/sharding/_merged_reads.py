@@ -40,7 +40,7 @@ class MergedReads:
             asked = self._ask(queries, selection)
             fixed = scale.detach() if isinstance(scale, Tensor) else scale
             found = reads.attend(asked.queries, rows, scale=fixed, selection=asked.selection, **how)
-            lses, readouts = self._ranks.answer(len(queries), *found)
+            lses, readouts = self._ranks.answer(asked.sizes, *found)
             lse = lses.logsumexp(dim=0)
             weights = (lses - lse.masked_fill(lse == -torch.inf, 0.0)).exp()
             readout = (weights[:, :, None] * readouts).sum(dim=0)
@@ -53,7 +53,7 @@ class MergedReads:
         with torch.no_grad():
             asked = self._ask(queries, selection)
             found = reads.nearest(asked.queries, rows, k, selection=asked.selection, **how)
-            scores, slots = self._ranks.answer(len(queries), found.scores, self._whole_slots(found.slots))
+            scores, slots = self._ranks.answer(asked.sizes, found.scores, self._whole_slots(found.slots))
             scores, best = scores.transpose(0, 1).flatten(1).topk(k, dim=1)
             slots = slots.transpose(0, 1).flatten(1).gather(1, best)
         return Neighbors(scores, slots, slots >= 0)
@@ -77,10 +77,10 @@ class MergedReads:
             leaf = asked.queries.requires_grad_(learns)
             found = reads.pair_sum(leaf, rows, f, labels=asked.labels, selection=asked.selection, **how)
         if not learns:
-            return PairSum(*(part.sum(dim=0) for part in self._ranks.answer(len(queries), *found)))
+            return PairSum(*(part.sum(dim=0) for part in self._ranks.answer(asked.sizes, *found)))
         (gradient,) = torch.autograd.grad(found.value.sum(), leaf)
         value, count, gradient = (
-            part.sum(dim=0) for part in self._ranks.answer(len(queries), found.value, found.count, gradient)
+            part.sum(dim=0) for part in self._ranks.answer(asked.sizes, found.value, found.count, gradient)
         )
         return PairSum(_tied(value, queries, gradient), count)
 
@@ -133,7 +133,7 @@ class MergedReads:
                 weights = torch.zeros_like(scores) if bias is None else bias[slots].to(scores.dtype)
             else:
                 best, weights = scores.new_zeros(len(scores), rows.shape[1]), torch.zeros_like(scores)
-            parts, best, weights = self._ranks.answer(len(queries), scores, best, weights)
+            parts, best, weights = self._ranks.answer(asked.sizes, scores, best, weights)
             scores, winner = parts.max(dim=0)
             place = torch.arange(len(queries), device=winner.device)
             return _Best(best[winner, place], weights[winner, place], scores > -torch.inf)
@@ -145,7 +145,7 @@ class MergedReads:
         if labels is not None:
             matches.append(labels)
         mine = [queries, *(query_values for query_values, _ in matches), *values]
-        gathered, *others = self._ranks.gather(*(each.detach() for each in mine))
+        (gathered, *others), sizes = self._ranks.gather(*(each.detach() for each in mine))
         everyone = iter([(query, row) for query, (_, row) in zip(others, matches, strict=False)])
         exclude, include = (
             tuple(tuple(next(everyone) for _ in clause) for clause in part)
@@ -156,6 +156,7 @@ class MergedReads:
             replace(selection, exclude=exclude, include=include),
             None if labels is None else next(everyone),
             others[len(matches) :],
+            sizes,
         )
 
     def _whole_slots(self, slots: Int64[Tensor, "everyone k"]) -> Int64[Tensor, "everyone k"]:
@@ -174,6 +175,7 @@ class _Asked(NamedTuple):
     selection: Selection
     labels: Match | None
     values: list[Tensor]
+    sizes: list[int]
 
 
 class _Best(NamedTuple):

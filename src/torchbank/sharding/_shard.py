@@ -63,9 +63,9 @@ class ShardedBank(SharedBank):
         """
         check_int64("slots", slots)
         check_below("slots", slots, self.capacity)
-        (everyone,) = self.ranks.gather(slots.to(self.device).flatten())
+        (everyone,), sizes = self.ranks.gather(slots.to(self.device).flatten())
         found = super().gather(self._local(everyone))
-        answers = self.ranks.answer(slots.numel(), found.embeddings, *found.fields.values(), found.steps, found.valid)
+        answers = self.ranks.answer(sizes, found.embeddings, *found.fields.values(), found.steps, found.valid)
         valid = answers[-1]
         # At most one rank has the row, and what the others answer is 0.
         owner = valid.to(torch.uint8).argmax(dim=0)
@@ -91,7 +91,7 @@ class ShardedBank(SharedBank):
     ) -> Int64[Tensor, ""]:
         """See `SharedBank.update`; each rank writes those of the rows that it has."""
         check_tag(self)
-        slots, generations, embeddings = self.ranks.gather(slots, generations, embeddings)
+        (slots, generations, embeddings), _ = self.ranks.gather(slots, generations, embeddings)
         local = self._local(slots)
         # A slot that does not exist is stale on the rank that would have it.
         elsewhere = (slots % self.ranks.size != self.ranks.rank).sum()
@@ -102,7 +102,7 @@ class ShardedBank(SharedBank):
         """The oldest and the newest stamp of a row of any rank."""
         own = super().step_range()
         ends = torch.tensor([own or [0, 0]], device=self.device)
-        everyone, there = self.ranks.gather(ends, torch.tensor([own is not None], device=self.device))
+        (everyone, there), _ = self.ranks.gather(ends, torch.tensor([own is not None], device=self.device))
         ends = everyone[there]
         return [int(ends.min()), int(ends.max())] if len(ends) else None
 
@@ -134,9 +134,9 @@ class ShardedBank(SharedBank):
         part = slice(self.ranks.rank, None, self.ranks.size)
         return super()._table()._replace(part=part, reads=MergedReads(self.ranks, part))
 
-    def _own_slots(self, slots: Int64[Tensor, " everyone"], batch: int) -> Int64[Tensor, " batch"]:
+    def _own_slots(self, slots: Int64[Tensor, " everyone"], sizes: list[int]) -> Int64[Tensor, " batch"]:
         whole = torch.where(slots >= 0, slots * self.ranks.size + self.ranks.rank, slots)
-        return self.ranks.answer(batch, whole)[0].amax(dim=0)
+        return self.ranks.answer(sizes, whole)[0].amax(dim=0)
 
     def _summed_age(self, step: int | Tensor | None) -> Int64[Tensor, ""]:
         return self.ranks.total(super()._summed_age(step))
@@ -171,7 +171,7 @@ class ShardedBank(SharedBank):
         ranks = self.ranks.size
         longest = -(-self.capacity // ranks)
         padded = [torch.cat([column, column.new_zeros(longest - len(column), *column.shape[1:])]) for column in columns]
-        gathered = self.ranks.gather(*padded)
+        gathered = self.ranks.gather(*padded).columns
         return [
             column.unflatten(0, (ranks, longest)).transpose(0, 1).flatten(0, 1)[: self.capacity] for column in gathered
         ]

@@ -32,12 +32,11 @@ class SharedBank(Bank):
         check_tag(self)
         # What is wrong with this rank's batch alone is told before anything is sent.
         columns = self.schema.check_push(embeddings, given, self.device, self.replacement.inputs)
-        everyone, *others = self.ranks.gather(embeddings, *columns.values())
+        (everyone, *others), sizes = self.ranks.gather(embeddings, *columns.values())
         slots = super()._push(everyone, dict(zip(columns, others, strict=True)), step=step, check=check)
-        return self._own_slots(slots, len(embeddings))
+        return self._own_slots(slots, sizes)
 
-    def _own_slots(self, slots: Int64[Tensor, " everyone"], batch: int) -> Int64[Tensor, " batch"]:
-        sizes = self.ranks.sizes(batch, slots.device)
+    def _own_slots(self, slots: Int64[Tensor, " everyone"], sizes: list[int]) -> Int64[Tensor, " batch"]:
         return slots.split(sizes)[self.ranks.rank]
 
     def update(
@@ -49,7 +48,7 @@ class SharedBank(Bank):
             0-d int64: how many rows of all ranks were stale and not written.
         """
         check_tag(self)
-        slots, generations, embeddings = self.ranks.gather(slots, generations, embeddings)
+        (slots, generations, embeddings), _ = self.ranks.gather(slots, generations, embeddings)
         return super().update(slots, generations, embeddings, step=step)
 
     @abstractmethod
