@@ -123,7 +123,3 @@ def case_whole_file__as_one_process_writes_it(rank, ranks):
                 assert {**one, "created": ""} == {**other, "created": ""}
     distributed.barrier()
     assert sorted(file.name for file in folder.iterdir()) == ["alone.safetensors", "bank.safetensors"]
-
-
-if __name__ == "__main__":
-    processes.run_cases(globals())

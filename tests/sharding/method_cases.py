@@ -1,10 +1,9 @@
 """The methods under DistributedDataParallel with shared banks, against one process with the whole batch."""
 
-import processes
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from view_cases import BATCH, DIM, INSTANCES, PROJECTION, SIZE, batches, make_encoder
+from view_cases import BATCH, DIM, INSTANCES, PROJECTION, SIZE, batches, make_encoder, update
 
 import torchbank as tb
 from torchbank import methods
@@ -37,14 +36,7 @@ def own_part(batch, rank, ranks):
 def trained(method, forward, parts):
     optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], 0.1)
     for step, batch in enumerate(parts):
-        output = forward(batch, step=step)
-        optimizer.zero_grad()
-        output.loss.backward()
-        if hasattr(method, "before_step"):
-            method.before_step()
-        optimizer.step()
-        method.after_step()
-        yield output
+        yield update(method, forward, optimizer, batch, step=step)
 
 
 def case_memory_methods__learn_what_one_process_learns(rank, ranks):
@@ -97,6 +89,3 @@ def case_xbm__contrastive_term_of_the_memory(rank, ranks):
 
 
 assert BATCH % 2 == 0
-
-if __name__ == "__main__":
-    processes.run_cases(globals())

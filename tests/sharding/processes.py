@@ -1,12 +1,12 @@
-"""Real processes with gloo: a script of cases runs once on all ranks, and each case is a test.
+"""Real processes with gloo, which run the cases of some modules together.
 
-A script defines functions ``case_*(rank, ranks)`` and ends with ``processes.run_cases(globals())``.
+A module of cases defines functions ``case_*(rank, ranks)``, which all ranks call in the order of the module.
+Run as a script this file is one of the processes: ``processes.py MODULE ...``.
 """
 
 import datetime
-import json
+import importlib
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -18,62 +18,42 @@ from torch import distributed
 
 import torchbank
 
-ENDED = "did not get to it: another rank had failed before"
 TIMEOUT = datetime.timedelta(seconds=40)
+DONE = "all cases done"
 
 
-def cases_of(script):
-    """Found without importing it: its imports are those of its own processes."""
-    return re.findall(r"^def (case_\w+)", Path(script).read_text(), re.MULTILINE)
-
-
-def start_ranks(script, ranks, *words):
+def start_ranks(ranks, script, *words):
     """Processes as torchrun would start them, but for the rendezvous."""
-    meeting = tempfile.mktemp()
-    source, tests = Path(torchbank.__file__).parents[1], Path(__file__).parents[1]
-    folders = [source, tests, tests.parent, *(tests / room for room in ("banks", "methods", "sharding"))]
-    path = os.pathsep.join(map(str, folders))
-    shared = {**os.environ, "OMP_NUM_THREADS": "1", "WORLD_SIZE": str(ranks), "MEETING": meeting, "PYTHONPATH": path}
-    return [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", str(script), *words],
-            env={**shared, "RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(ranks)
-    ]
+    tests = Path(__file__).parents[1]
+    folders = [Path(torchbank.__file__).parents[1], tests.parent, tests]
+    folders += [tests / room for room in ("banks", "methods", "sharding")]
+    shared = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(map(str, folders)),
+        "WORLD_SIZE": str(ranks),
+        "MEETING": str(Path(tempfile.mkdtemp()) / "meeting"),
+    }
+    command = [sys.executable, "-W", "error", str(script), *words]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return [subprocess.Popen(command, env={**shared, "RANK": str(rank)}, **pipes) for rank in range(ranks)]
 
 
-def results_of(script, ranks):
-    """What went wrong in each case, by its name; the first complaint of any rank."""
-    started = start_ranks(script, ranks)
+def end(started):
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def complaints(ranks, modules):
+    """What went wrong: the causes first, then what the other ranks say of the one that had ended."""
+    started = start_ranks(ranks, __file__, *modules)
     try:
-        outputs = [process.communicate(timeout=200) for process in started]
+        outputs = [process.communicate(timeout=250) for process in started]
     finally:
-        for process in started:
-            process.kill()
-    results = {}
-    for rank, (lines, errors) in enumerate(outputs):
-        for line in lines.splitlines():
-            name, complaint = json.loads(line)
-            if complaint is not None:
-                # What a rank says once another one has ended is not the cause.
-                place = "connection" if "could not exchange rows" in complaint else "cause"
-                results.setdefault(name, {})[place, rank] = complaint
-            else:
-                results.setdefault(name, {})
-        if errors.strip():
-            results.setdefault("stderr", {})["cause", rank] = errors
-    return results
-
-
-def complaint_of(results, name):
-    found = results.get(name)
-    if found is None:
-        return f"{ENDED}\n{results.get('stderr', '')}"
-    return "\n".join(f"rank {rank}: {text}" for (_, rank), text in sorted(found.items()))
+        end(started)
+    failed = [f"rank {rank}: {errors}" for rank, (said, errors) in enumerate(outputs) if said.strip() != DONE]
+    return "\n".join(sorted(failed, key=lambda text: "could not exchange rows" in text))
 
 
 def join():
@@ -85,20 +65,26 @@ def join():
     return rank, ranks
 
 
-def tell(name, complaint):
-    sys.stdout.write(json.dumps([name, complaint]) + "\n")
+def say(word):
+    sys.stdout.write(word + "\n")
     sys.stdout.flush()
 
 
-def run_cases(space):
+def run_cases(modules):
     rank, ranks = join()
-    for name in [name for name in space if name.startswith("case_")]:
+    spaces = [vars(importlib.import_module(name)) for name in modules]
+    for case in [value for space in spaces for name, value in space.items() if name.startswith("case_")]:
         try:
-            space[name](rank, ranks)
-            tell(name, None)
-        except BaseException:  # noqa: BLE001 - reported, and the process ends
-            tell(name, traceback.format_exc())
+            case(rank, ranks)
+        except BaseException:  # noqa: BLE001 - told, and the process ends
+            sys.stderr.write(f"{case.__name__}\n{traceback.format_exc()}")
+            sys.stderr.flush()
             # The others are in the middle of something: ended, they notice at once.
-            os._exit(0)
+            os._exit(1)
     distributed.barrier()
     distributed.destroy_process_group()
+    say(DONE)
+
+
+if __name__ == "__main__":
+    run_cases(sys.argv[1:])

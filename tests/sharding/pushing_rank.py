@@ -15,4 +15,4 @@ checkpoint.save(tb.sharding.checkpoint_state(bank), checkpoint_id=sys.argv[1])
 while True:
     bank.push(torch.randn(4, 4))
     bank.nearest(torch.randn(4, 4), 2)
-    processes.tell("step", None)
+    processes.say("step")
