@@ -1,7 +1,7 @@
 """Do all ranks have the same bank? A description that is compared as text, and a checksum of what it holds."""
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Int64, Shaped
@@ -11,9 +11,7 @@ from torchbank.banks import Bank
 from torchbank.errors import BankStateError
 from torchbank.reads import passing
 from torchbank.sharding._collectives import Ranks
-
-if TYPE_CHECKING:
-    from torchbank.sharding._shared import SharedBank
+from torchbank.sharding._shared import SharedBank
 
 # Any odd number with bits all over will do.
 _MIX = 0x9E3779B97F4A7C15 - (1 << 64)
@@ -41,7 +39,7 @@ def checksum(bank: Bank) -> int:
     return _checksum(bank.state_dict())
 
 
-def check_replicas(bank: "SharedBank") -> None:
+def check_replicas(bank: SharedBank) -> None:
     """Raise unless all ranks have the same rows, or of a sharded bank the same counters and rule.
 
     A rank sends 8 bytes, and reads its bank once.
@@ -67,7 +65,7 @@ def check_agreement(bank: Bank, ranks: Ranks, device: torch.device) -> None:
         BankStateError: They are not.
         BankValueError: The ranks cannot talk about tensors on the device.
     """
-    if hasattr(bank, "ranks"):
+    if isinstance(bank, SharedBank):
         msg = "the bank is shared by ranks already; give replicate or shard a bank as it was built or loaded"
         raise BankStateError(msg)
     ranks.check_device(device)

@@ -44,9 +44,10 @@ class MergedReads:
             lse = lses.logsumexp(dim=0)
             weights = (lses - lse.masked_fill(lse == -torch.inf, 0.0)).exp()
             readout = (weights[:, :, None] * readouts).sum(dim=0)
-        scale = torch.as_tensor(scale, dtype=lse.dtype, device=lse.device)
+        if not isinstance(scale, Tensor):
+            return Readout(_tied(lse, queries, scale * readout), readout)
         by_scale = (queries.detach().to(lse.dtype) * readout).sum(dim=1)
-        return Readout(_tied(lse, queries, scale.detach() * readout, scale, by_scale), readout)
+        return Readout(_tied(lse, queries, scale.detach().to(lse.dtype) * readout, scale, by_scale), readout)
 
     def nearest(self, queries: Tensor, rows: Tensor, k: int, *, selection: Selection, **how: Any) -> Neighbors:
         """See `torchbank.reads.nearest`; the k best of each rank's k best."""

@@ -45,10 +45,11 @@ def keep_local(model: Module) -> Module:
     return model
 
 
-def tag(bank: Bank, ranks: Ranks) -> None:
+def tag(bank: Any, ranks: Ranks) -> None:
     """Mark a bank as this rank's: what overwrites its buffers by rank 0's overwrites the mark too."""
     # Not persistent: it tells of the process, not of the rows.
     bank.register_buffer(_TAG, torch.full((), ranks.rank, device=bank.device), persistent=False)
+    bank.pushes_seen = 0
     bank.register_state_dict_pre_hook(_check_before_state)
 
 
@@ -62,7 +63,7 @@ def check_tag(bank: Any) -> None:
     """
     mark: Tensor = bank.rank_tag
     if not mark.is_cpu:
-        bank.pushes_seen = getattr(bank, "pushes_seen", 0) + 1
+        bank.pushes_seen += 1
         if bank.pushes_seen & (bank.pushes_seen - 1) or bank.pushes_seen == 1:
             return
     _compare(mark, bank.ranks)

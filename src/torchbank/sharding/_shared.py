@@ -28,7 +28,10 @@ class SharedBank(Bank):
     def _push(
         self, embeddings: Tensor, given: Mapping[str, Tensor], *, step: int | Tensor | None, check: bool
     ) -> Int64[Tensor, " batch"]:
-        """Push the batches of all ranks, in rank order; returns the slots of this rank's own rows."""
+        """Push the batches of all ranks, in rank order; returns the slots of this rank's own rows.
+
+        A bad row is an error on every rank, which counts the rows of all batches.
+        """
         check_tag(self)
         # What is wrong with this rank's batch alone is told before anything is sent.
         columns = self.schema.check_push(embeddings, given, self.device, self.replacement.inputs)

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from torchbank.banks import Bank
 from torchbank.sharding._collectives import Ranks
+from torchbank.sharding._shared import SharedBank
 
 _OWN, _WHOLE = "replacement.rule.", "replacement."
 
@@ -34,5 +35,6 @@ def split_state(bank: Bank) -> SplitState:
 
 def parts_of(bank: Bank) -> Ranks:
     """The ranks that a bank's rows lie on: one for a bank that is local or replicated."""
-    ranks: Ranks | None = getattr(bank, "ranks", None)
-    return ranks if ranks is not None and len(bank.steps) < bank.capacity else Ranks.alone()
+    if isinstance(bank, SharedBank) and len(bank.steps) < bank.capacity:
+        return bank.ranks
+    return Ranks.alone()
