@@ -131,9 +131,12 @@ def assert_same_reads(one, other, queries, selection):
         lse, readout = bank.attend(own, scale=scale, **selection)
         scores = bank.pair_sum(own, tb.reads.SCORE, labels=labels, **selection)
         hinges = bank.pair_sum(own, hinge, labels=labels, **selection)
-        triplets = bank.triplet_sum(own, labels=labels, margin=0.3, mining="hardest", **selection)
-        sums = torch.stack([part.value for part in (scores, hinges, triplets)])
-        counts = torch.stack([part.count for part in (scores, hinges, triplets)])
+        triplets = [
+            bank.triplet_sum(own, labels=labels, margin=0.3, mining=mining, **selection)
+            for mining in ("all", "semi-hard", "hardest")
+        ]
+        sums = torch.stack([part.value for part in (scores, hinges, *triplets)])
+        counts = torch.stack([part.count for part in (scores, hinges, *triplets)])
         loss = (lse.masked_fill(lse == -torch.inf, 0) * torch.arange(1, 1 + len(own))).sum() + sums.square().sum()
         loss.backward()
         results.append([lse, readout, sums, counts, own.grad, scale.grad])

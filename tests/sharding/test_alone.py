@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import torchbank as tb
-from torchbank.errors import BankStateError, BankValueError
+from torchbank.errors import BankStateError
 from torchbank.sharding._collectives import Ranks
 
 SHARED = [tb.replicate, tb.shard]
@@ -48,13 +48,6 @@ def test_alone__copied_with_its_state(share):
     assert (len(copied), len(bank)) == (2, 4)
     copied.load_state_dict(bank.state_dict())
     assert torch.equal(copied.embeddings, bank.embeddings)
-
-
-@pytest.mark.plain
-def test_shard__other_minings_are_refused():
-    bank = tb.shard(tb.MemoryBank(4, 2, fields={"label": torch.int64}))
-    with pytest.raises(BankValueError, match="hardest"):
-        tb.losses.triplet(torch.eye(2), bank, labels=torch.tensor([0, 1]))
 
 
 def test_shard__a_state_of_other_parts_is_refused():

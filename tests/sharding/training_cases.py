@@ -152,6 +152,10 @@ def case_traffic__as_documented_whatever_the_capacity(rank, ranks):
         assert received(partial(sharded.attend, queries, scale=1.0, **ids)) == others * (asked + b * (8 + 4 * (1 + d)))
         hardest = partial(sharded.triplet_sum, queries, labels=columns["label"], margin=0.1, mining="hardest")
         assert received(hardest) == others * 2 * (asked + b * (8 + 4 * (2 + d)))
+        pairs = ranks * (sharded.view().fields["label"][:, None] == columns["label"]).sum()
+        distributed.all_reduce(pairs, distributed.ReduceOp.MAX)
+        every = partial(sharded.triplet_sum, queries, labels=columns["label"], margin=0.1)
+        assert received(every) == others * (asked + b * (8 + 4 * d) + 12 * pairs + sizes)
         gathered = partial(sharded.gather, columns["id"])
         assert received(gathered) == others * (b * 8 + sizes + b * (row + 8 + 1))
         assert received(partial(len, sharded)) == 0

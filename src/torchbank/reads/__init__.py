@@ -16,7 +16,8 @@ from torchbank.reads._pair_sum import SCORE, pair_sum
 from torchbank.reads._results import Neighbors, PairSum, Readout
 from torchbank.reads._selection import Clause, Match, Selection
 from torchbank.reads._staging import copy_rows, passing, release, scatter, take
-from torchbank.reads._triplet_sum import Mining, triplet_sum
+from torchbank.reads._triplet_parts import PositivePairs
+from torchbank.reads._triplet_sum import Mining, triplet_sum, triplet_sum_of_parts
 
 __all__ = [
     "SCORE",
@@ -28,6 +29,7 @@ __all__ = [
     "Neighbors",
     "PairFunction",
     "PairSum",
+    "PositivePairs",
     "Precision",
     "Readout",
     "Selection",
@@ -42,4 +44,5 @@ __all__ = [
     "scatter",
     "take",
     "triplet_sum",
+    "triplet_sum_of_parts",
 ]

@@ -67,17 +67,17 @@ class Ranks:
             )
             raise BankValueError(msg)
 
-    def sizes(self, batch: int, device: torch.device) -> list[int]:
+    def sizes(self, batch: int, device: torch.device, *, uneven: bool) -> list[int]:
         """The batch of every rank.
 
         Raises:
             BankValueError: They differ, and this was not allowed for.
         """
-        if self.size == 1 or not (self.uneven or device.type == "cpu"):
+        if self.size == 1 or not (uneven or device.type == "cpu"):
             return [batch] * self.size
         own = torch.tensor([batch], device=device)
         sizes = torch.cat(self._all_gather(own)).tolist()
-        if not self.uneven and len(set(sizes)) > 1:
+        if not uneven and len(set(sizes)) > 1:
             msg = (
                 f"the ranks bring {', '.join(map(str, sizes))} rows; expected as many from each: drop the last, short "
                 "batch, or allow for it with uneven=True"
@@ -85,11 +85,12 @@ class Ranks:
             raise BankValueError(msg)
         return sizes
 
-    def gather(self, *columns: Shaped[Tensor, "batch ..."]) -> "Gathered":
+    def gather(self, *columns: Shaped[Tensor, "batch ..."], uneven: bool = False) -> "Gathered":
         """The rows of all ranks, in rank order.
 
         Args:
             *columns: Of any dtypes and shapes, with as many rows each.
+            uneven: Ranks may bring batches of different sizes here, also where they may not otherwise.
 
         Returns:
             The columns, and how many rows each rank brought.
@@ -100,7 +101,7 @@ class Ranks:
         """
         if self.size == 1:
             return Gathered(list(columns), [len(columns[0])])
-        sizes = self.sizes(len(columns[0]), columns[0].device)
+        sizes = self.sizes(len(columns[0]), columns[0].device, uneven=uneven or self.uneven)
         packed = _packed(columns)
         # Collectives take equal shapes: a short batch is filled up, and cut again.
         padded = torch.nn.functional.pad(packed, (0, 0, 0, max(sizes) - len(packed)))

@@ -15,8 +15,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from torchbank import reads
-from torchbank.errors import BankValueError
-from torchbank.reads import Match, Neighbors, PairFunction, PairSum, Readout, Selection
+from torchbank.reads import Match, Neighbors, PairFunction, PairSum, PositivePairs, Readout, Selection
 from torchbank.sharding._collectives import Ranks
 
 
@@ -70,13 +69,15 @@ class MergedReads:
         **how: Any,
     ) -> PairSum:
         """See `torchbank.reads.pair_sum`; sums add up, and so do their gradients."""
-        asked = self._ask(queries, selection, labels, *f.per_query)
+        asked = self._ask(queries, selection, *f.per_query, *(() if labels is None else labels[:1]))
         if f.per_query:
-            f = f.with_parameters(*f.numbers, *asked.values)
+            f = f.with_parameters(*f.numbers, *asked.values[: len(f.per_query)])
+        if labels is not None:
+            labels = asked.values[-1], labels[1]
         learns = torch.is_grad_enabled() and queries.requires_grad
         with torch.enable_grad():
             leaf = asked.queries.requires_grad_(learns)
-            found = reads.pair_sum(leaf, rows, f, labels=asked.labels, selection=asked.selection, **how)
+            found = reads.pair_sum(leaf, rows, f, labels=labels, selection=asked.selection, **how)
         if not learns:
             return PairSum(*(part.sum(dim=0) for part in self._ranks.answer(asked.sizes, *found)))
         (gradient,) = torch.autograd.grad(found.value.sum(), leaf)
@@ -96,17 +97,28 @@ class MergedReads:
         selection: Selection,
         **how: Any,
     ) -> PairSum:
-        """See `torchbank.reads.triplet_sum`; of ``mining="hardest"`` only, whose two rows can be found apart.
-
-        Raises:
-            BankValueError: Another mining: each triplet may lie on two ranks.
-        """
-        if mining != "hardest":
-            msg = (
-                f"mining={mining!r} compares rows of different ranks with each other, which a sharded bank does not; "
-                "use mining='hardest', or tb.replicate the bank instead of sharding it"
+        """See `torchbank.reads.triplet_sum`; the scores of positives go to all ranks, whose negatives meet them."""
+        if mining == "hardest":
+            return self._hardest(queries, rows, labels, margin, selection, **how)
+        with torch.no_grad():
+            asked = self._ask(queries, selection, labels[0])
+            value, count, gradient = reads.triplet_sum_of_parts(
+                asked.queries,
+                rows,
+                labels=(asked.values[0], labels[1]),
+                margin=margin,
+                mining=mining,
+                selection=asked.selection,
+                others=_OtherRanks(self._ranks),
             )
-            raise BankValueError(msg)
+            (gradients,) = self._ranks.answer(asked.sizes, gradient)
+            value, count = (part.split(asked.sizes)[self._ranks.rank] for part in (value, count))
+        return PairSum(_tied(value, queries, gradients.sum(dim=0)), count)
+
+    def _hardest(
+        self, queries: Tensor, rows: Tensor, labels: Match, margin: float, selection: Selection, **how: Any
+    ) -> PairSum:
+        """The lowest positive and the highest negative, each found on all ranks."""
         # Mining looks at the scores alone: of a bias only the rows that it removes count.
         bias = selection.bias
         gone = None if bias is None else torch.zeros_like(bias).masked_fill(bias == -torch.inf, -torch.inf)
@@ -139,12 +151,10 @@ class MergedReads:
             place = torch.arange(len(queries), device=winner.device)
             return _Best(best[winner, place], weights[winner, place], scores > -torch.inf)
 
-    def _ask(self, queries: Tensor, selection: Selection, labels: Match | None = None, *values: Tensor) -> "_Asked":
+    def _ask(self, queries: Tensor, selection: Selection, *values: Tensor) -> "_Asked":
         """The queries of all ranks with everything that is given for each of them, in one message."""
         clauses = (*selection.exclude, *selection.include)
         matches = [match for clause in clauses for match in clause]
-        if labels is not None:
-            matches.append(labels)
         mine = [queries, *(query_values for query_values, _ in matches), *values]
         (gathered, *others), sizes = self._ranks.gather(*(each.detach() for each in mine))
         everyone = iter([(query, row) for query, (_, row) in zip(others, matches, strict=False)])
@@ -155,7 +165,6 @@ class MergedReads:
         return _Asked(
             gathered,
             replace(selection, exclude=exclude, include=include),
-            None if labels is None else next(everyone),
             others[len(matches) :],
             sizes,
         )
@@ -169,12 +178,33 @@ class MergedReads:
         return torch.where(slots >= 0, places, slots)
 
 
+class _OtherRanks:
+    """The ranks as `torchbank.reads.triplet_sum_of_parts` asks for them."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        self._ranks = ranks
+
+    def any(self, flag: bool, device: torch.device) -> bool:
+        """Whether any rank's flag is set."""
+        return bool(self._ranks.total(torch.full((), int(flag), device=device)))
+
+    def join(self, pairs: PositivePairs) -> tuple[PositivePairs, slice]:
+        """The pairs of all ranks, which are of different numbers."""
+        columns = [column for column in pairs if column is not None]
+        (query, scores, *weights), sizes = self._ranks.gather(*columns, uneven=True)
+        begin = sum(sizes[: self._ranks.rank])
+        return PositivePairs(query, scores, *weights or [None]), slice(begin, begin + sizes[self._ranks.rank])
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over all ranks."""
+        return self._ranks.total(values)
+
+
 class _Asked(NamedTuple):
     """A read for the queries of all ranks."""
 
     queries: Float[Tensor, "everyone dim"]
     selection: Selection
-    labels: Match | None
     values: list[Tensor]
     sizes: list[int]
 
