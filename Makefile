@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 TEST   := $(BIN)/python -m pytest -q -n 2
 
-.PHONY: help demo ssl test lint bench bench-peers clean
+.PHONY: help demo ssl drift test lint bench bench-peers clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -26,6 +26,9 @@ ssl: $(READY)  ## compare self-supervised methods without and with memory; write
 	$(BIN)/python -m benchmarks.massl_claims
 	$(BIN)/python -m benchmarks.wordnet_text
 
+drift: $(READY)  ## sweep capacity, start and cures of a stale memory; writes results, table and picture of docs/drift.md
+	$(BIN)/python -m benchmarks.drift_sweep
+
 test: $(READY)  ## the whole suite: once with shape checks, then the tests that must run without them
 	$(TEST)
 	$(TEST) -o addopts="--strict-markers" -m plain
@@ -39,7 +42,7 @@ lint: $(READY)  ## style, types and the import contract
 bench: $(READY)  ## time the reads, losses and push beside their peers; writes results, table and plots
 	$(BIN)/python -m benchmarks --out runs/bench.json
 	@target=benchmarks/results/$$($(BIN)/python -m benchmarks.table --name runs/bench.json) && \
-	cp runs/bench.json $$target && $(BIN)/python -m benchmarks.table --readme $$target && \
+	cp runs/bench.json $$target && $(BIN)/python -m benchmarks.table --docs $$target && \
 	$(BIN)/python -m benchmarks.plots $$target
 
 # torchvision without its needs: its wheel asks for the CUDA build of torch, which nothing here uses.

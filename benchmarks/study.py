@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from .documents import ROOT, write_results, write_table
+from .documents import PAGE, ROOT, write_results, write_table
 from .jobs import Job, Record, run_jobs
 
 
@@ -20,7 +20,14 @@ def options(name: str, words: str | None, *, steps: int, batch: int, seeds: Iter
     return parser
 
 
-def run_study(name: str, jobs: Iterable[Job], chosen: argparse.Namespace, table: Callable[[list[Record]], str]) -> None:
+def run_study(
+    name: str,
+    jobs: Iterable[Job],
+    chosen: argparse.Namespace,
+    table: Callable[[list[Record]], str],
+    *,
+    page: Path = PAGE,
+) -> None:
     """Run what has no result yet; write the results file and the table.
 
     `benchmarks.NAME` with underscores is the module that does the work.
@@ -29,7 +36,7 @@ def run_study(name: str, jobs: Iterable[Job], chosen: argparse.Namespace, table:
     write_results(chosen.out, runs)
     print(table(runs))
     if chosen.out == _results(name):
-        write_table(name, chosen.out, table(runs))
+        write_table(name, chosen.out, table(runs), page=page)
 
 
 def _results(name: str) -> Path:

@@ -1,13 +1,14 @@
-"""The table of a results file: `python -m benchmarks.table FILE`; with `--readme`, between the README's markers;
-with `--name`, the device as a file name."""
+"""The table of a results file: `python -m benchmarks.table FILE`; with `--docs`, all of it into docs/benchmarks.md and
+the most telling cases into the README; with `--name`, the device as a file name."""
 
 import sys
 from pathlib import Path
 
-from .documents import filled
+from .documents import ROOT, filled
 from .schema import Line, Results, file_name, read
 
-README = Path(__file__).parents[1] / "README.md"
+# The README shows so many cases, the first of the list.
+TELLING = 10
 
 
 def _cases(lines: list[Line]) -> list[list[Line]]:
@@ -26,17 +27,20 @@ def _megabytes(number: float) -> str:
     return "under 1 MB" if number < 1 else f"{number:,.0f} MB"
 
 
-def markdown(results: Results) -> str:
-    """Milliseconds of ours and their share of the ceilings, ratios of the others; then extra megabytes."""
+def times(results: Results, cases: int | None = None) -> str:
+    """Milliseconds of ours and their share of the ceilings, ratios of the others; of the first cases or of all."""
     out = ["| case | torchbank | of matmul / of copy | others, as multiples of it |", "|---|---|---|---|"]
-    for ours, *others in _cases([line for line in results.lines if line.median_ms is not None]):
+    for ours, *others in _cases([line for line in results.lines if line.median_ms is not None])[:cases]:
         ratios = "; ".join(f"{line.who} {_short(line.median_ms / ours.median_ms)} x" for line in others)
         share = f"{ours.of_matmul:.0%} / {ours.of_copy:.0%}"
         out.append(f"| {ours.case.title()} | {_short(ours.median_ms)} ms | {share} | {ratios} |")
-    memory = _cases([line for line in results.lines if line.extra_mb is not None])
-    if memory:
-        out += ["", "| case | torchbank, extra memory | others |", "|---|---|---|"]
-    for ours, *others in memory:
+    return "\n".join(out)
+
+
+def memory(results: Results) -> str:
+    """Extra megabytes, and who failed."""
+    out = ["| case | torchbank, extra memory | others |", "|---|---|---|"]
+    for ours, *others in _cases([line for line in results.lines if line.extra_mb is not None]):
         sizes = "; ".join(f"{line.who} {_megabytes(line.extra_mb)}" for line in others)
         out.append(f"| {ours.case.title()} | {_megabytes(ours.extra_mb)} | {sizes} |")
     failures = [skip for skip in results.skipped if "fails" in skip.why]
@@ -45,16 +49,19 @@ def markdown(results: Results) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Print the table, or write it into the README, or print the name that a file should bear."""
+    """Print the tables, or write them into the documents, or print the name that a file should bear."""
     path = Path(next(argument for argument in arguments if not argument.startswith("--")))
     if "--name" in arguments:
         print(file_name(read(path)))
         return
-    if "--readme" in arguments:
-        table = markdown(read(path))
-        README.write_text(filled(README.read_text(), "benchmarks", source=path.name, content=table))
-    else:
-        print(markdown(read(path)))
+    results = read(path)
+    whole = f"{times(results)}\n\n{memory(results)}"
+    if "--docs" not in arguments:
+        print(whole)
+        return
+    for page, content in (("README.md", times(results, TELLING)), ("docs/benchmarks.md", whole)):
+        text = (ROOT / page).read_text()
+        (ROOT / page).write_text(filled(text, "benchmarks", source=path.name, content=content))
 
 
 if __name__ == "__main__":

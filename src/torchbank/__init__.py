@@ -26,7 +26,7 @@ from torchbank.reads import Neighbors, PairFunction, PairSum, Readout
 from torchbank.sharding import replicate, shard
 
 if TYPE_CHECKING:
-    from torchbank import data, encoders, evaluation, methods, report, tracking, training
+    from torchbank import data, encoders, evaluation, interop, methods, report, tracking, training
     from torchbank.encoders import encode
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "encoders",
     "errors",
     "evaluation",
+    "interop",
     "io",
     "load",
     "losses",
@@ -63,7 +64,7 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
-_LAZY = ("data", "encoders", "evaluation", "methods", "report", "tracking", "training")
+_LAZY = ("data", "encoders", "evaluation", "interop", "methods", "report", "tracking", "training")
 
 
 def __getattr__(name: str) -> Any:

@@ -27,7 +27,7 @@ def trained(torchbank, photos, tmp_path_factory) -> tuple[RunFolder, str]:
 def test_help__names_every_verb(torchbank):
     done = torchbank("--help")
     assert done.code == 0
-    for verb in ("train", "compare", "evaluate", "inspect", "demo"):
+    for verb in ("train", "compare", "evaluate", "drift", "inspect", "demo"):
         assert f"\n  {verb} " in done.out
         inner = torchbank(verb, "--help")
         assert inner.code == 0, inner.err

@@ -10,7 +10,10 @@ from torchbank.errors import BankKeyError, BankTypeError
 def test_load__unknown_name_lists_the_choices():
     with pytest.raises(BankKeyError) as caught:
         data.load("cifar")
-    names = "'cifar10', 'cifar100', 'fashion-mnist', 'folder', 'kanji', 'wordnet'"
+    names = (
+        "'cars', 'cifar10', 'cifar100', 'cub', 'fashion-mnist', 'folder', 'inshop', 'kanji', 'sop', 'vehicleid', "
+        "'wordnet'"
+    )
     assert str(caught.value) == f"unknown data set 'cifar'; expected one of {names}"
 
 

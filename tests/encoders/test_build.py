@@ -121,7 +121,7 @@ def test_build__refuses_a_torchscript_file_that_is_none(tmp_path):
 def test_build__unknown_name_lists_the_choices(name):
     with pytest.raises(BankKeyError) as caught:
         encoders.build(name, dim=8, image_shape=SHAPE)
-    choices = "convnet, resnet18-small, ngrams, timm:NAME, hf:NAME, torchscript:FILE, module:function"
+    choices = "convnet, resnet18-small, resnet50, ngrams, timm:NAME, hf:NAME, torchscript:FILE, module:function"
     assert str(caught.value) == f"unknown encoder {name!r}; expected one of {choices}"
 
 

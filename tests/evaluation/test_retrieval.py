@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from torchbank import evaluation
 from torchbank.errors import BankTypeError, BankValueError
-from torchbank.evaluation import _ranking
+from torchbank.evaluation import _ranked_lists, _whole_lists
 
 KS = (1, 3, 10, 100)
 
@@ -33,6 +33,7 @@ def slow_retrieval(embeddings, labels, ks):
                 + [sum(p for p, hit in zip(precision[:relevant], hits[:relevant], strict=True) if hit) / relevant]
                 + [sum(hits[:relevant]) / relevant]
                 + [sum(p for p, hit in zip(precision, hits, strict=True) if hit) / relevant]
+                + [relevant / max(rank for rank, hit in enumerate(hits, start=1) if hit)]
             )
     return np.mean(per_query, axis=0), len(per_query), len(rows) - len(per_query)
 
@@ -41,6 +42,7 @@ def assert_equals_slow(embeddings, labels, ks=KS):
     scores = evaluation.retrieval(embeddings, labels, ks=ks)
     expected, queries, lone = slow_retrieval(embeddings, labels, ks)
     given = [*scores.recall_at.values(), scores.map_at_r, scores.r_precision, scores.mean_average_precision]
+    given.append(scores.mean_inverse_negative_penalty)
     np.testing.assert_allclose(given, expected, rtol=0, atol=1e-9)
     assert (scores.queries, scores.lone_queries) == (queries, lone)
 
@@ -75,9 +77,8 @@ def test_retrieval__breaks_heavy_ties_by_index(n, classes, dim, seed):
 
 @pytest.mark.parametrize("budget", [1, 500, 4_000])
 def test_retrieval__is_the_same_in_any_block_size(monkeypatch, budget):
-    monkeypatch.setattr("torchbank.evaluation._retrieval.BLOCK_SCORES", budget)
-    monkeypatch.setattr(_ranking, "BLOCK_SCORES", budget)
-    monkeypatch.setattr("torchbank.evaluation._average_precision.BLOCK_SCORES", budget)
+    monkeypatch.setattr(_ranked_lists, "BLOCK_SCORES", budget)
+    monkeypatch.setattr(_whole_lists, "BLOCK_SCORES", budget)
     assert_equals_slow(signs(120, 4, seed=3), random_labels(120, 15, seed=4))
 
 

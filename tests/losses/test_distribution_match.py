@@ -201,6 +201,19 @@ def test_blocks__use_little_beside_one_block():
     assert sum(held) < 0.1 * student.shape[0] * student.shape[1] * bank.capacity * 4
 
 
+@pytest.mark.parametrize("blocks", [None, torch.arange(512).view(4, -1)], ids=["whole", "blocks"])
+def test_precision__fast_stays_near_exact(blocks):
+    generator = torch.Generator().manual_seed(0)
+    bank = tb.MemoryBank(512, 64, dtype=torch.bfloat16)
+    bank.push(torch.randn(512, 64, generator=generator))
+    student, teacher = torch.randn(2, 20, 64, generator=generator)
+    exact, fast = (
+        match(student, teacher, bank, blocks=blocks, reduction="none", precision=precision)
+        for precision in ("exact", "fast")
+    )
+    torch.testing.assert_close(fast, exact, atol=0.05, rtol=0.05)
+
+
 @pytest.mark.plain
 @pytest.mark.parametrize(
     ("change", "error", "message"),
@@ -214,6 +227,7 @@ def test_blocks__use_little_beside_one_block():
         ({"teacher_temperature": -1.0}, ValueError, r"temperature=-1\.0"),
         ({"positive_weight": 1.5}, ValueError, r"positive_weight=1\.5; expected a share"),
         ({"reduction": "avg"}, ValueError, "reduction='avg' is unknown"),
+        ({"precision": "double"}, ValueError, "precision='double' is unknown"),
         ({"bank": None, "blocks": torch.zeros(1, 2).long()}, TypeError, "bank is NoneType"),
         ({"blocks": torch.full((1, 2), 99)}, ValueError, "slots holds 99"),
         ({"blocks": torch.zeros(4).long()}, ValueError, "slots has shape"),

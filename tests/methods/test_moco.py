@@ -66,7 +66,11 @@ class WrittenOut:
         return losses
 
 
-@pytest.mark.parametrize("changes", [{}, {"head": "linear"}, {"symmetric": True}, {"batch_norm": "whole"}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"head": "linear"}, {"head": "mlp-bn"}, {"symmetric": True}, {"batch_norm": "whole"}],
+    ids=str,
+)
 def test_training__equals_the_algorithm_written_out(changes):
     method = make_method(**changes)
     written_out = WrittenOut(method)

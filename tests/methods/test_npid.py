@@ -6,8 +6,19 @@ import math
 import pytest
 import torch
 from torch import nn
-from view_cases import DIM, INSTANCES, PROJECTION, batches, descend, make_encoder, train, unit
+from view_cases import (
+    DIM,
+    INSTANCES,
+    PROJECTION,
+    batches,
+    descend,
+    make_encoder,
+    make_instances,
+    train,
+    unit,
+)
 
+from torchbank.data import ViewBatch
 from torchbank.methods import NPID, NPIDConfig
 from torchbank.methods._step_generator import step_generator
 
@@ -89,6 +100,21 @@ def test_memory__begins_with_random_directions():
     assert torch.equal(make_method(seed=5).bank.embeddings, method.bank.embeddings)
     other = NPID(make_encoder(), NPIDConfig(dim=DIM, projection_dim=PROJECTION, seed=1), dataset_size=INSTANCES)
     assert not torch.equal(other.bank.embeddings, method.bank.embeddings)
+
+
+def test_prefill__is_every_instance_as_the_first_encoder_sees_it():
+    method = make_method(prefill=True)
+    assert [method.wants_prefill(step) for step in range(3)] == [True, False, False]
+    instances = make_instances()
+    parts = torch.randperm(INSTANCES, generator=torch.Generator().manual_seed(3)).split(7)
+    method.prefill([ViewBatch((instances[ids],), torch.zeros_like(ids), ids) for ids in parts])
+    torch.testing.assert_close(method.bank.embeddings, unit(method.student((instances,))[0]).detach())
+    assert torch.equal(method.bank.view().fields["id"], torch.arange(INSTANCES))
+    assert not make_method().wants_prefill(0)
+    before = method.bank.embeddings.clone()
+    losses = train(method, 40)
+    assert losses[-1] < losses[0]
+    assert not torch.equal(method.bank.embeddings, before)
 
 
 def test_collapsed_loss__is_that_of_equal_embeddings():

@@ -1,12 +1,14 @@
 """XBM against its algorithm written out with lists and torch.cat."""
 
 import copy
+import math
 
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import normalize
 
+import torchbank as tb
 from torchbank.data import Batch
 from torchbank.errors import BankError
 from torchbank.methods import XBM, XBMConfig, build
@@ -68,10 +70,10 @@ class WrittenOut:
         self.encoder, self.settings = encoder, settings
         self.rows, self.labels, self.ids, self.steps = torch.zeros(0, DIM), [], [], []
 
-    def pair_loss(self, z, labels, ids, rows, row_labels, row_ids, how, kept=None):
+    def pair_loss(self, z, labels, ids, rows, row_labels, row_ids, how, weights=None):
         s = z @ rows.T
-        kept = torch.ones_like(s, dtype=torch.bool) if kept is None else kept.expand_as(s)
-        kept = kept & (ids[:, None] != row_ids)
+        weights = torch.ones_like(s) if weights is None else weights.expand_as(s)
+        kept = (weights > 0) & (ids[:, None] != row_ids)
         same = (labels[:, None] == row_labels) & kept
         if self.settings.loss == "triplet":
             return self.triplet_loss(s, same, (labels[:, None] != row_labels) & kept)
@@ -79,9 +81,10 @@ class WrittenOut:
             return self.multi_similarity_loss(s, same, (labels[:, None] != row_labels) & kept)
         active = (labels[:, None] != row_labels) & kept & (s > self.settings.margin)
         if how == "anchor":
-            return ((1 - s)[same].sum() + s[active].sum()) / len(z)
-        pull = (1 - s)[same].mean() if same.any() else 0.0
-        return pull + ((s - self.settings.margin)[active].mean() if active.any() else 0.0)
+            return ((weights * (1 - s))[same].sum() + (weights * s)[active].sum()) / len(z)
+        pull = (weights * (1 - s))[same].sum() / weights[same].sum() if same.any() else 0.0
+        excess = weights * (s - self.settings.margin)
+        return pull + (excess[active].sum() / weights[active].sum() if active.any() else 0.0)
 
     def triplet_loss(self, s, same, other):
         hinges = [
@@ -117,9 +120,11 @@ class WrittenOut:
         loss = self.pair_loss(z, batch.labels, batch.ids, z, batch.labels, batch.ids, settings.batch_normalize)
         if settings.memory and step >= settings.start_step:
             self.remember(z, batch.labels, batch.ids, step)
-            young = step - torch.tensor(self.steps) <= (1e9 if settings.max_age is None else settings.max_age)
+            ages = step - torch.tensor(self.steps)
+            weights = 0.5 ** (ages / (settings.half_life or math.inf))
+            weights = torch.where(ages <= (1e9 if settings.max_age is None else settings.max_age), weights, 0.0)
             memory = (self.rows, torch.tensor(self.labels), torch.tensor(self.ids), settings.memory_normalize)
-            memory_loss = self.pair_loss(z, batch.labels, batch.ids, *memory, kept=young)
+            memory_loss = self.pair_loss(z, batch.labels, batch.ids, *memory, weights=weights)
             loss = loss + settings.memory_weight * memory_loss
         return loss
 
@@ -153,6 +158,8 @@ class WrittenOut:
         {"batch_normalize": "active"},
         {"max_age": 1},
         {"start_step": 0},
+        {"half_life": 2.0},
+        {"half_life": 2.0, "max_age": 2, "memory_normalize": "active"},
         {"loss": "triplet"},
         {"loss": "triplet", "max_age": 1},
         {"loss": "multi-similarity"},
@@ -265,7 +272,8 @@ def test_logs__are_the_terms_and_their_pairs():
         "batch_positives",
         "batch_active_negatives",
         "batch_active_fraction",
-        "batch_positive_similarity",
+        "batch_positive_distance",
+        "batch_negative_distance",
     }
     method(second, step=1)
     output = method(third, step=4)
@@ -279,7 +287,9 @@ def test_logs__are_the_terms_and_their_pairs():
     active = (third.labels[:, None] != rows.fields["label"]) & (z @ rows.embeddings.T > settings.margin) & other
     assert logs["memory_positives"] == same.sum() / BATCH
     assert logs["memory_active_negatives"] == active.sum() / BATCH
-    torch.testing.assert_close(logs["memory_positive_similarity"], (z @ rows.embeddings.T)[same].mean())
+    s = z @ rows.embeddings.T
+    torch.testing.assert_close(logs["memory_positive_distance"], (2 - 2 * s[same]).mean())
+    torch.testing.assert_close(logs["memory_negative_distance"], (2 - 2 * s[active]).mean())
     torch.testing.assert_close(logs["memory_active_fraction"], active.float().mean())
     assert logs["memory_rows"] == 20
     assert logs["memory_age"] == 1.5
@@ -291,7 +301,9 @@ def test_logs__of_another_loss_are_the_terms(loss):
     first, second = batches(2)
     method(first, step=0)
     output = method(second, step=1)
-    assert set(output.logs) == {"batch_loss", "memory_loss", "memory_rows", "memory_age"}
+    pairs = ("positives", "active_negatives", "active_fraction", "positive_distance", "negative_distance")
+    names = {f"{term}_{name}" for term in ("batch", "memory") for name in ("loss", *pairs)}
+    assert set(output.logs) == {*names, "memory_rows", "memory_age"}
     total = output.logs["batch_loss"] + 0.5 * output.logs["memory_loss"]
     torch.testing.assert_close(output.loss.detach(), total)
 
@@ -314,6 +326,84 @@ def test_drift__is_read_from_the_start_step_on():
     assert observed.age.max() <= 27
     assert (observed.mean > 0).all()
     assert XBM(make_encoder(), config(monitor_drift=False)).drift is None
+
+
+AUTOMATIC = {"start_step": "auto", "max_age": "auto", "fidelity_floor": 0.1, "memory_normalize": "active"}
+
+
+def test_automatic_start__begins_full_once_fidelity_was_measured():
+    method = XBM(make_encoder(), config(**AUTOMATIC), dataset_size=IMAGES)
+    without = XBM(make_encoder(), config(memory=False), dataset_size=IMAGES)
+    losses, plain = train(method, 103), train(without, 103)
+    assert losses[:100] == plain[:100]
+    assert losses[100:] != plain[100:]
+    assert int(method.started) == 100
+    assert [step for step in range(200) if method.wants_prefill(step)] == [100]
+    assert method.bank.total_pushed == 30 + 3 * BATCH  # three batches fill it, and three steps
+    assert method.gate.is_open
+
+
+def test_automatic_start__never_comes_where_fidelity_stays_below_its_floor():
+    method = XBM(make_encoder(), config(**{**AUTOMATIC, "fidelity_floor": 0.9999}), dataset_size=IMAGES)
+    train(method, 103, learning_rate=0.3)
+    assert int(method.started) == -1
+    assert len(method.bank) == 0
+
+
+def test_automatic_gate__reads_nothing_until_it_opens():
+    settings = config(**{**AUTOMATIC, "start_step": 0, "prefill": False})
+    method = XBM(make_encoder(), settings, dataset_size=IMAGES)
+    logs = [method(batch, step=step).logs for step, batch in enumerate(batches(4))]
+    assert all(each["memory_loss"] == 0 and each["memory_age_limit"] == -1 for each in logs)
+    assert len(method.bank) == 25
+    train(method, 103)
+    logs = method(next(batches(1)), step=103).logs
+    assert logs["memory_loss"] > 0
+    assert logs["memory_age_limit"] == method.gate.limit
+
+
+@pytest.mark.parametrize("stop", [60, 101])
+@pytest.mark.parametrize("correction", ["none", "sdc"])
+def test_state_dict__automatic_runs_go_on_bit_for_bit(stop, correction):
+    settings = config(capacity=0.5, correction=correction, **AUTOMATIC)
+    straight = XBM(make_encoder(), settings, dataset_size=IMAGES)
+    expected = train(straight, 110)
+    first, second = (XBM(make_encoder(seed), settings, dataset_size=IMAGES) for seed in (0, 5))
+    train(first, stop)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    assert train(second, 110, first=stop) == expected[stop:]
+    torch.testing.assert_close(second.state_dict(), straight.state_dict(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("loss", ["contrastive", "triplet", "multi-similarity"])
+@pytest.mark.parametrize("correction", ["xbn", "axbn", "sdc"])
+def test_correction__is_of_the_rows_that_the_loss_sees(loss, correction):
+    settings = config(loss=loss, correction=correction, start_step=0, prefill=False)
+    method = XBM(make_encoder(), settings, dataset_size=IMAGES)
+    train(method, 12)
+    batch = next(batches(1, seed=7))
+    output = method(batch, step=12)
+    rows = method.bank.ordered()
+    corrected = normalize(method.correction(method.bank.view()), dim=1)
+    assert not torch.allclose(corrected, method.bank.view().embeddings, atol=1e-3)
+    memory = tb.Rows(corrected, "cosine", **method.bank.view().fields)
+    fields = {"label": batch.labels, "id": batch.ids}
+    expected = method.row_loss(method.encoder(batch.images), memory, fields)
+    torch.testing.assert_close(output.logs["memory_loss"], expected.detach(), rtol=1e-4, atol=1e-5)
+    assert rows.embeddings.shape == corrected.shape
+
+
+def test_probes__are_compared_over_fixed_lags():
+    method = XBM(make_encoder(), config(), dataset_size=IMAGES)
+    images, labels = make_images()
+    method.probe([Batch(images, labels, torch.arange(IMAGES))])
+    logs = {}
+    for step, batch in enumerate(batches(111)):
+        output = method(batch, step=step)
+        logs |= {(step, name): value for name, value in output.logs.items() if name.startswith("drift_")}
+        method.encoder[1].bias.data += 0.01  # it drifts although it is not trained
+    assert set(logs) == {(10, "drift_10"), (100, "drift_100"), (110, "drift_10")}
+    assert 0 < logs[10, "drift_10"] < logs[100, "drift_100"]
 
 
 def test_capacity__rows_or_share():
@@ -357,6 +447,11 @@ def test_compile__pushes_without_recompiling():
         ({"max_age": -1}, "max_age is -1"),
         ({"memory_weight": -0.5}, "memory_weight is -0.5"),
         ({"memory_normalize": "pairs"}, "memory_normalize='pairs' is unknown"),
+        ({"half_life": 0.0}, "half_life is 0.0; expected a number above 0"),
+        ({"correction": "pca"}, "correction='pca' is unknown; choose one of 'none', 'xbn', 'axbn', 'sdc'"),
+        ({"fidelity_floor": 1.0}, "expected a fidelity between -1"),
+        ({"max_age": "auto", "monitor_drift": False}, "leave monitor_drift=True"),
+        ({"correction": "sdc", "monitor_drift": False}, "leave monitor_drift=True"),
         ({"loss": "angular"}, "loss='angular' is unknown; choose one of 'contrastive', 'triplet', 'multi-similarity'"),
     ],
 )

@@ -10,6 +10,7 @@ from test_comparison import RUNS
 
 from torchbank import data, report
 from torchbank.errors import BankValueError
+from torchbank.report._style import drawable
 
 BLUE, VERMILION, GREEN = (0, 114, 178), (213, 94, 0), (0, 158, 115)
 METRICS = [{"step": step, "train/loss": 2.0 / step + (0.5 if step > 40 else 0.0)} for step in range(2, 101, 2)] + [
@@ -75,6 +76,41 @@ def test_drift__ages_of_few_images_are_left_out(tmp_path):
 def test_drift__too_little_measured(tmp_path):
     with pytest.raises(BankValueError, match="no age has 30 images"):
         report.plot_drift({**DRIFT, "count": [2, 3, 4]}, tmp_path / "drift.png")
+
+
+FIDELITY = {"age": [2.0, 20.0, 40.0], "mean": [0.9, 0.6, 0.3], "p10": [0.8, 0.4, -0.1], "count": [2, 9, 5]}
+
+
+def test_fidelity__ages_measured_once_or_twice_are_left_out(tmp_path):
+    report.plot_fidelity(FIDELITY, tmp_path / "all.png", oldest=30)
+    often = {name: values[1:] for name, values in FIDELITY.items()}
+    report.plot_fidelity(often, tmp_path / "often.png", oldest=30)
+    np.testing.assert_array_equal(read(tmp_path / "all.png"), read(tmp_path / "often.png"))
+    assert at_slide_size(tmp_path / "all.png")
+    assert pixels(tmp_path / "all.png", BLUE) > 1_000
+
+
+def test_fidelity__too_little_measured(tmp_path):
+    with pytest.raises(BankValueError, match="no age has 3 measurements"):
+        report.plot_fidelity({**FIDELITY, "count": [1, 2, 0]}, tmp_path / "fidelity.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_slow_drift__a_line_for_each_lag(tmp_path):
+    metrics = [{"step": step, "train/drift_10": 0.1, "train/drift_100": 0.4} for step in (110, 210, 310)]
+    assert report.has_slow_drift(metrics)
+    report.plot_slow_drift(metrics, tmp_path / "two.png", memory_start=200)
+    assert at_slide_size(tmp_path / "two.png")
+    assert pixels(tmp_path / "two.png", BLUE) > 1_000
+    assert pixels(tmp_path / "two.png", GREEN) > 1_000
+    assert not pixels(tmp_path / "two.png", VERMILION)
+
+
+def test_slow_drift__nothing_to_draw(tmp_path):
+    assert not report.has_slow_drift(METRICS)
+    with pytest.raises(BankValueError, match="the metrics hold no train/drift_10"):
+        report.plot_slow_drift(METRICS, tmp_path / "slow.png")
+    assert not list(tmp_path.iterdir())
 
 
 def health(**logs):
@@ -143,3 +179,21 @@ def test_batch_sizes__four_panels(tmp_path):
     blue = (picture == np.array(BLUE)).all(axis=2)
     panels = [panel for half in np.array_split(blue, 2) for panel in np.array_split(half, 2, axis=1)]
     assert all(panel.sum() > 300 for panel in panels)
+
+
+def test_suspects__each_line_has_its_frame_and_names_where_the_font_has_them(tmp_path):
+    images = data.load("kanji").train
+    suspects = [report.Suspect(0, (1, 2), (10, 11, 12), "\u4e9c"), report.Suspect(20, (), (5,), "a name")]
+    report.plot_suspect_sheet(images, suspects, tmp_path / "two.png")
+    assert min(read(tmp_path / "two.png").shape[:2]) > 400
+    assert pixels(tmp_path / "two.png", VERMILION) > 1_000
+    report.plot_suspect_sheet(images, suspects[:1], tmp_path / "one.png")
+    # A dashed frame a line, beside the word above them.
+    assert 0.4 < pixels(tmp_path / "one.png", VERMILION) / pixels(tmp_path / "two.png", VERMILION) < 0.75
+    with pytest.raises(BankValueError, match="there is no suspect to draw"):
+        report.plot_suspect_sheet(images, [], tmp_path / "none.png")
+
+
+def test_drawable__is_what_the_font_has():
+    assert drawable("caf\u00e9 \u03bb") == "caf\u00e9 \u03bb"
+    assert drawable("\u4e9c") == ""

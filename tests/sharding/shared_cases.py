@@ -170,6 +170,14 @@ def case_reads_with_every_selection(rank, ranks):
                 assert_same_reads(shared, alone, queries, selection)
 
 
+def case_transformed__as_the_bank_of_one_process(rank, ranks):
+    bias = torch.randn(23, generator=torch.Generator().manual_seed(9))
+    for *_, shared, alone in pairs(ranks, kinds=("ring", "keyed")):
+        queries = torch.randn(3, 5, generator=torch.Generator().manual_seed(rank)).double()
+        one, other = (bank.transformed(lambda rows: rows.embeddings.flip(1)) for bank in (shared, alone))
+        assert_same_reads(one, other, queries, {"max_age": 8, "bias": bias[: len(alone.view().steps)]})
+
+
 def case_nothing_there__nothing_found(rank, ranks):
     bank = tb.shard(build("ring"))
     queries = torch.randn(2, 5)

@@ -7,7 +7,9 @@ import torch
 from torch import nn
 
 import torchbank as tb
-from torchbank.errors import BankStateError
+from torchbank import methods
+from torchbank.data import Batch
+from torchbank.errors import BankStateError, BankValueError
 from torchbank.sharding._collectives import Ranks
 
 SHARED = [tb.replicate, tb.shard]
@@ -54,6 +56,21 @@ def test_shard__a_state_of_other_parts_is_refused():
     bank = tb.shard(tb.MemoryBank(4, 2))
     with pytest.raises(BankStateError, match="checkpoint_state"):
         bank.load_state_dict(tb.shard(tb.MemoryBank(6, 2)).state_dict())
+
+
+@pytest.mark.parametrize("share", SHARED)
+def test_refresh__of_a_shared_bank_is_refused(share):
+    bank = share(tb.MemoryBank(4, 2))
+    with pytest.raises(BankStateError, match="before sharing"):
+        tb.drift.refresh(bank, lambda rows: rows.embeddings, seconds=1.0)
+
+
+def test_xbm__cannot_find_its_start_alone():
+    method = methods.XBM(nn.Linear(3, 4), methods.XBMConfig(dim=4, capacity=8, start_step="auto"), dataset_size=4)
+    method.bank = tb.replicate(method.bank)
+    batch = Batch(torch.randn(2, 3), torch.tensor([0, 1]), torch.tensor([0, 1]))
+    with pytest.raises(BankValueError, match="start_step"):
+        method(batch, step=0)
 
 
 def test_keep_local__beside_what_is_kept_already():

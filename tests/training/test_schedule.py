@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR
+from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, MultiStepLR
 
 from torchbank.training import TrainingConfig, apply_schedules, build_optimizer, weight_decay_at
 
@@ -38,6 +38,16 @@ def test_schedule__as_pytorch_chains_it(kind, warmup):
         start = LinearLR(rising, start_factor=1 / warmup, total_iters=warmup - 1)
         expected = _rates(start, rising, warmup) + expected
     torch.testing.assert_close(torch.tensor(rates), torch.tensor(expected), rtol=1e-6, atol=1e-12)
+
+
+def test_schedule__a_tenth_after_24_of_34_parts():
+    optimizer, config = _optimizer(steps=340, schedule="step")
+    rates = []
+    for step in range(config.steps):
+        apply_schedules(optimizer, config, step=step)
+        rates.append(optimizer.param_groups[0]["lr"])
+    oracle, _ = _optimizer(steps=340)
+    assert rates == pytest.approx(_rates(MultiStepLR(oracle, [240], gamma=0.1), oracle, 340))
 
 
 @pytest.mark.parametrize(

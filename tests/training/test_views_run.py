@@ -1,5 +1,6 @@
 """Training on views: shuffled batches, several batches an update, resumed, and scored as the data asks."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -79,6 +80,16 @@ def test_fit__pushes_once_an_update(uninterrupted):
     assert uninterrupted[1].summary["bank"]["rows"] == 50
 
 
+def test_fit__fills_the_memory_with_all_images_before_the_first_step():
+    training.seed_everything(0)
+    encoder = encoders.build("convnet", dim=8, image_shape=(1, 8, 8))
+    config = methods.NPIDConfig(dim=8, projection_dim=4, loss="softmax", prefill=True)
+    method = methods.build("npid", encoder, config, dataset_size=60)
+    fit(method, SPLIT, replace(VIEWS, steps=1, accumulate=1, augmentation="npid", evaluate_every=0))
+    # Each row once by the filling, and those of the first batch of 16 once more.
+    assert sorted(method.bank.generations.tolist()) == [1] * 44 + [2] * 16
+
+
 def _words(n: int, *, first: int) -> data.TextPairs:
     names = [f"word{number}" for number in range(first, first + n)]
     labels = torch.arange(first, first + n)
@@ -98,9 +109,13 @@ def test_fit__text_pairs_are_scored_by_their_partners():
     torch.testing.assert_close(result.test.embeddings, torch.cat([side.embeddings for side in sides]))
 
 
-def test_fit__bfloat16_views():
-    result = fit(moco(), SPLIT, replace(VIEWS, steps=2, precision="bf16", evaluate_every=0))
-    assert result.test.embeddings.isfinite().all()
+def test_fit__each_precision_trains_to_about_the_same():
+    # In one process, one after the other.
+    config = replace(VIEWS, steps=4, evaluate_every=0)
+    exact, *half = (fit(moco(), SPLIT, replace(config, precision=word)) for word in ("fp32", "bf16", "fp16"))
+    for result in half:
+        assert not torch.equal(result.test.embeddings, exact.test.embeddings)
+        torch.testing.assert_close(result.test.embeddings, exact.test.embeddings, atol=0.05, rtol=0.05)
 
 
 class Recorder(nn.Module):
@@ -143,6 +158,32 @@ def test_update__averages_the_gradients_of_its_batches():
     assert torch.equal(method.encoder[1].weight, before)
     expected = data.ShuffledSampler(60, batch_size=16, seed=config.seed)
     assert [batch.ids.tolist() for batch in method.batches] == [expected.batch(number) for number in range(3)]
+
+
+class Overflowing(Recorder):
+    """Its gradients do not fit 16 bits once they are scaled, until the scale has come down far enough."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = []
+
+    def forward(self, batch, *, step):
+        self.weights.append(self.encoder[1].weight.detach().clone())
+        return MethodOutput(100 * self.encoder(batch.images).mean(), {})
+
+    def before_step(self):
+        pass
+
+
+def test_update__of_overflowing_gradients_moves_nothing():
+    method = Overflowing()
+    fit(method, SPLIT, replace(VIEWS, steps=12, accumulate=1, precision="fp16", augmentation="none", evaluate_every=0))
+    moved = [not torch.equal(*pair) for pair in itertools.pairwise(method.weights)]
+    # The scale is halved until they fit.
+    assert not moved[0]
+    assert moved[-1]
+    assert moved == sorted(moved)
+    assert method.told.count("after_step") == 12
 
 
 @pytest.mark.plain

@@ -84,6 +84,9 @@ class Bank(Contents, Reading, nn.Module, ABC):
     registry: ClassVar[dict[str, type["Bank"]]] = {}
     """Every bank class by name, so that a file can name its class."""
 
+    is_shared: ClassVar[bool] = False
+    """Whether several processes have it together: see `torchbank.replicate` and `torchbank.shard`."""
+
     # Files lie above banks in the house, so torchbank.io puts its writer here when it is imported.
     _writer: ClassVar[Callable[..., None] | None] = None
 

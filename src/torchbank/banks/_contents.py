@@ -1,6 +1,7 @@
 """What is in a bank: how many rows, all of them, some of them, and how old they are."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Int64
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from torchbank.banks._doors import check_below, check_int64, check_size
 from torchbank.banks._placement import Placement
+from torchbank.banks._reading import Table
 from torchbank.banks._replacement import Replacement
 from torchbank.banks._subset import Subset
 from torchbank.banks._view import BankView
@@ -27,6 +29,10 @@ class Contents(ABC):
     clock: Tensor
     metric: str
     _placement: Placement
+
+    @abstractmethod
+    def _table(self) -> Table:
+        """The rows as they are read."""
 
     @property
     @abstractmethod
@@ -118,6 +124,48 @@ class Contents(ABC):
             msg = f"slots holds {empty}, where there is no row; expected slots that were written, as from bank.blocks"
             raise BankValueError(msg)
         return Subset(rows, self.metric, self.clock, masked=masked)
+
+    def transformed(self, transform: Callable[[BankView], Tensor]) -> Subset:
+        """A copy of all rows, on the bank's device, with other embeddings and the reads of the bank.
+
+        For corrections of rows that have grown old (`torchbank.drift.MomentMatching`, `torchbank.drift.LocalDrift`).
+        The bank itself stays as it is. Slots, fields, ages and a ``bias=`` mean what they mean for the bank. On the
+        CPU only the rows there are are copied, elsewhere every slot, so that nothing waits for the device.
+
+        Args:
+            transform: Gives embeddings ``(rows, dim)`` for the rows it is shown; where ``valid`` is False, whatever
+                it likes. Under cosine they are normalised afterwards.
+
+        Raises:
+            BankValueError: The transform gave another shape.
+
+        Example:
+            >>> import torch, torchbank as tb
+            >>> bank = tb.MemoryBank(4, 2, metric="dot")
+            >>> _ = bank.push(torch.eye(2))
+            >>> bank.transformed(lambda rows: 3 * rows.embeddings).nearest(torch.eye(2), k=1).scores
+            tensor([[3.],
+                    [3.]])
+        """
+        on_host = self.generations.is_cpu and self.device.type == "cpu" and not torch.compiler.is_compiling()
+        rows = self.view() if on_host else self._slots_view()
+        columns = {name: column.to(self.device) for name, column in rows.fields.items()}
+        rows = BankView(
+            rows.embeddings.to(self.device), columns, rows.steps.to(self.device), rows.valid.to(self.device)
+        )
+        embeddings = transform(rows)
+        if embeddings.shape != rows.embeddings.shape:
+            msg = (
+                f"the transform gave embeddings of shape {tuple(embeddings.shape)}; expected "
+                f"{tuple(rows.embeddings.shape)}, one for each row"
+            )
+            raise BankValueError(msg)
+        if self.metric == "cosine":
+            embeddings = torch.nn.functional.normalize(embeddings, dim=1)
+        masked = not on_host or not bool(rows.valid.all())
+        table = self._table()
+        rows = rows._replace(embeddings=embeddings)
+        return Subset(rows, self.metric, self.clock, masked=masked, part=table.part, reads=table.reads)
 
     def age(self, step: int | Tensor | None = None) -> Int64[Tensor, " rows"]:
         """How many steps ago each row of `view` was written.

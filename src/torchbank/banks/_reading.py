@@ -86,7 +86,7 @@ class Reading(ABC):
         scale: float | Tensor,
         exclude: Condition | None = None,
         include: Condition | None = None,
-        max_age: int | float | None = None,
+        max_age: int | float | Tensor | None = None,
         half_life: float | None = None,
         bias: Tensor | None = None,
         step: int | Tensor | None = None,
@@ -100,7 +100,7 @@ class Reading(ABC):
             scale: Inverse temperature: a number, or a 0-d tensor that learns.
             exclude: Rows to leave out, by field.
             include: The only rows to keep, by field.
-            max_age: The oldest age that is read.
+            max_age: The oldest age that is read, a number or a 0-d tensor.
             half_life: The age at which a row counts half.
             bias: One value for each row of `view` or for each slot.
             step: Now, for ages.
@@ -130,7 +130,7 @@ class Reading(ABC):
         *,
         exclude: Condition | None = None,
         include: Condition | None = None,
-        max_age: int | float | None = None,
+        max_age: int | float | Tensor | None = None,
         half_life: float | None = None,
         bias: Tensor | None = None,
         step: int | Tensor | None = None,
@@ -143,7 +143,7 @@ class Reading(ABC):
             k: How many.
             exclude: Rows to leave out, by field.
             include: The only rows to keep, by field.
-            max_age: The oldest age that is read.
+            max_age: The oldest age that is read, a number or a 0-d tensor.
             half_life: The age at which ``ln 2`` is taken off the score.
             bias: One value for each row of `view` or for each slot.
             step: Now, for ages.
@@ -172,7 +172,7 @@ class Reading(ABC):
         labels: Tensor | None = None,
         exclude: Condition | None = None,
         include: Condition | None = None,
-        max_age: int | float | None = None,
+        max_age: int | float | Tensor | None = None,
         half_life: float | None = None,
         bias: Tensor | None = None,
         step: int | Tensor | None = None,
@@ -187,7 +187,7 @@ class Reading(ABC):
                 None makes every pair different.
             exclude: Rows to leave out, by field.
             include: The only rows to keep, by field.
-            max_age: The oldest age that is read.
+            max_age: The oldest age that is read, a number or a 0-d tensor.
             half_life: The age at which a row counts half.
             bias: One value for each row of `view` or for each slot.
             step: Now, for ages.
@@ -216,7 +216,7 @@ class Reading(ABC):
         mining: reads.Mining = "all",
         exclude: Condition | None = None,
         include: Condition | None = None,
-        max_age: int | float | None = None,
+        max_age: int | float | Tensor | None = None,
         half_life: float | None = None,
         bias: Tensor | None = None,
         step: int | Tensor | None = None,
@@ -231,7 +231,7 @@ class Reading(ABC):
             mining: Which triplets: ``"all"``, ``"semi-hard"`` or ``"hardest"``; see `torchbank.reads.triplet_sum`.
             exclude: Rows to leave out, by field.
             include: The only rows to keep, by field.
-            max_age: The oldest age that is read.
+            max_age: The oldest age that is read, a number or a 0-d tensor.
             half_life: The age at which a row counts half.
             bias: One value for each row of `view` or for each slot.
             step: Now, for ages.
@@ -270,7 +270,7 @@ class Reading(ABC):
 class _Ages(NamedTuple):
     """The part of a row selection that looks at stamps."""
 
-    max_age: float | None
+    max_age: float | Tensor | None
     half_life: float | None
     step: int | Tensor | None
 

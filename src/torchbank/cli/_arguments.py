@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import field, fields, make_dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from torchbank.cli._errors import UsageError
 
@@ -16,16 +16,27 @@ def for_method(generic: Any, method_config: type) -> Any:
     return generic[method_config]
 
 
+# Short names that the command line has for settings beside their own.
+_ALIASES = {"start_step": "--start"}
+
+
 @cache
-def without_seed(method_config: type) -> type:
-    """The settings of a method, but that the command line does not offer their seed: the run's seed is enough."""
+def as_offered(method_config: type) -> type:
+    """The settings of a method as the command line offers them: without a seed, for that of the run is enough."""
     import tyro
 
-    if all(setting.name != "seed" for setting in fields(method_config)):
+    offered: list[tuple[str, Any, Any]] = []
+    for setting in fields(method_config):
+        if setting.name == "seed":
+            offered.append(("seed", tyro.conf.Suppress[int], field(default=0)))
+        elif setting.name in _ALIASES:
+            alias = tyro.conf.arg(aliases=(_ALIASES[setting.name],))
+            kind: Any = setting.type
+            offered.append((setting.name, Annotated[kind, alias], field(default=setting.default)))
+    if not offered:
         return method_config
-    seed = [("seed", tyro.conf.Suppress[int], field(default=0))]
     origin = {"__doc__": method_config.__doc__, "__module__": method_config.__module__}
-    return make_dataclass(method_config.__name__, seed, bases=(method_config,), namespace=origin, frozen=True)
+    return make_dataclass(method_config.__name__, offered, bases=(method_config,), namespace=origin, frozen=True)
 
 
 def parse(

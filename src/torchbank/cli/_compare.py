@@ -7,7 +7,7 @@ from typing import Annotated, Generic, TypeVar
 import tyro
 
 from torchbank.cli._compare_runs import Plan, compare_runs
-from torchbank.cli._config import RunConfig, parse_with_config
+from torchbank.cli._config import Recipe, RunConfig, parse_with_config
 from torchbank.cli._progress import progress_bar
 from torchbank.cli._tables import print_comparison, print_paths
 from torchbank.cli._train import method_and_rest
@@ -29,6 +29,7 @@ class _Arguments(Generic[Method]):
 
     Args:
         config: What all runs share.
+        recipe: Begin with the published settings of XBM on these data, ResNet-50 and all.
         seeds: Seeds; each side runs once with each.
         batch_sizes: Batch sizes to sweep over.
         without: Settings of the side without memory only.
@@ -38,6 +39,7 @@ class _Arguments(Generic[Method]):
     """
 
     config: Annotated[RunConfig[Method], tyro.conf.arg(name="")]
+    recipe: Annotated[Recipe | None, tyro.conf.arg(name="config")] = None
     seeds: tuple[int, ...] = (0, 1, 2)
     batch_sizes: tuple[int, ...] = ()
     without: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = ()

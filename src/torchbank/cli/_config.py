@@ -6,14 +6,17 @@ from typing import Any, Generic, Literal, TypeVar
 
 import tyro
 
-from torchbank.cli._arguments import for_method, parse, without_seed
+from torchbank.cli._arguments import as_offered, for_method, parse
 from torchbank.cli._errors import UsageError
 from torchbank.cli._settings import settings_of
+from torchbank.data import VehicleGallery, VehicleTest
 from torchbank.errors import BankKeyError, BankValueError, FileFormatError
 from torchbank.methods import METHODS
 from torchbank.training import TrainingConfig
 
 Method = TypeVar("Method")
+
+Recipe = Literal["sop", "inshop", "vehicleid"]
 
 
 @dataclass(frozen=True)
@@ -21,11 +24,17 @@ class DataConfig:
     """Which data, and which of their classes test.
 
     Args:
-        data: kanji (in the package), fashion-mnist, cifar10, cifar100, folder or wordnet (pairs of texts).
+        data: kanji (in the package), fashion-mnist, cifar10, cifar100, sop, inshop, vehicleid, cub, cars, folder or
+            wordnet (pairs of texts).
         root: The folder of the data: for folder, with one folder a class, or with train and test and these in both;
             for the others, with the files as they are published. kanji needs none, nor do fashion-mnist and wordnet
             where their Debian packages are installed.
-        image_size: Height and width to which images of a folder are scaled.
+        image_size: Height and width to which images of a folder, and of sop, inshop, vehicleid, cub and cars, are
+            scaled.
+        counts: Whether the lists of sop, inshop, vehicleid, cub and cars must hold as much as is published.
+        test_list: The list of vehicleid that tests.
+        gallery: What an image of vehicleid is looked for in: all other test images, or one random image of each
+            vehicle.
         test_fraction: Share of a folder's classes that test.
         split_seed: Which classes of a folder test.
         lone_classes: What to do about a folder's classes of one image.
@@ -34,6 +43,9 @@ class DataConfig:
     data: str = "kanji"
     root: str | None = None
     image_size: int = 224
+    counts: Literal["official", "any"] = "official"
+    test_list: VehicleTest = "small"
+    gallery: VehicleGallery = "all-others"
     test_fraction: float = 0.5
     split_seed: int = 0
     lone_classes: Literal["error", "drop", "keep"] = "error"
@@ -44,7 +56,8 @@ class EncoderConfig:
     """Which network embeds the images, or texts.
 
     Args:
-        encoder: convnet, resnet18-small, timm:NAME, hf:NAME, torchscript:FILE or module:function; ngrams for texts.
+        encoder: convnet, resnet18-small, resnet50, timm:NAME, hf:NAME, torchscript:FILE or module:function; ngrams for
+            texts.
         weights: A file of weights to begin with.
     """
 
@@ -63,12 +76,13 @@ class RunConfig(Generic[Method]):
     training: TrainingConfig
 
     @classmethod
-    def default(cls, method_name: str, data_name: str = "kanji") -> "RunConfig":
+    def default(cls, method_name: str, data_name: str = "kanji", *, recipe: str | None = None) -> "RunConfig":
         """The defaults of a method on a data set.
 
         Args:
             method_name: A name in `torchbank.methods.METHODS`.
             data_name: As in `DataConfig`.
+            recipe: Another data set, whose defaults are taken.
 
         Raises:
             BankKeyError: There is no such method.
@@ -76,9 +90,9 @@ class RunConfig(Generic[Method]):
         if method_name not in METHODS:
             msg = f"unknown method {method_name!r}; expected one of {', '.join(map(repr, sorted(METHODS)))}"
             raise BankKeyError(msg)
-        method = without_seed(METHODS[method_name].config)()
+        method = as_offered(METHODS[method_name].config)()
         plain = cls(method_name, DataConfig(data=data_name), EncoderConfig(), method, TrainingConfig())
-        return plain.with_settings(settings_of(method_name, data_name))
+        return plain.with_settings(settings_of(method_name, recipe or data_name))
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "RunConfig":
@@ -163,7 +177,9 @@ _SECTIONS = ("data", "encoder", "method", "training")
 
 
 def parse_with_config(arguments: Any, method_name: str, words: Sequence[str], *, prog: str, description: str) -> Any:
-    """Make a dataclass of arguments with a ``config`` in it, whose defaults suit the data set that the words name.
+    """Make a dataclass of arguments with a ``config`` and a ``recipe`` in it.
+
+    Its defaults are those of the recipe, or else suit the data set that the words name.
 
     Args:
         arguments: The generic dataclass.
@@ -181,8 +197,11 @@ def parse_with_config(arguments: Any, method_name: str, words: Sequence[str], *,
     default = arguments(RunConfig.default(method_name))
     target = for_method(arguments, type(default.config.method))
     parsed = parse(target, words, prog=prog, description=description, default=default)
-    named = parsed.config.data.data
+    named, recipe = parsed.config.data.data, parsed.recipe
     if named == default.config.data.data:
-        return parsed
-    default = replace(default, config=RunConfig.default(method_name, named))
+        if recipe is None:
+            return parsed
+        # Data that are not named are those of the recipe.
+        named = recipe
+    default = replace(default, config=RunConfig.default(method_name, named, recipe=recipe))
     return parse(target, words, prog=prog, description=description, default=default)

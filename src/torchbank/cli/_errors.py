@@ -8,7 +8,18 @@ from torchbank.errors import BankError, BankValueError
 USER_ERROR = 2
 INTERRUPTED = 130
 # What a command may import on demand; anything else that is missing is our fault and keeps its traceback.
-_OPTIONAL = ("accelerate", "kornia", "PIL", "tensorboard", "matplotlib", "tyro", "rich", "timm", "transformers")
+_OPTIONAL = (
+    "accelerate",
+    "kornia",
+    "PIL",
+    "scipy",
+    "tensorboard",
+    "matplotlib",
+    "tyro",
+    "rich",
+    "timm",
+    "transformers",
+)
 
 
 class UsageError(BankValueError):

@@ -215,17 +215,29 @@ class _Probes:
                 for k, value in recall.items():
                     yield f"R@{k}{words}", 0, scores.pairs, value
             return
-        scores = evaluation.retrieval(test.embeddings, test.labels)
+        scores = training.retrieve(self.split.test, test)
         values = {f"R@{k}": value for k, value in scores.recall_at.items()}
         values |= {
             "MAP@R": scores.map_at_r,
             "R-precision": scores.r_precision,
             "mAP": scores.mean_average_precision,
+            "mINP": scores.mean_inverse_negative_penalty,
         }
         for measure, value in values.items():
             yield measure, 0, scores.queries, value
+        for name, of_kind in self._by_super_class(scores):
+            yield f"MAP@R, {name}", 0, of_kind.queries, of_kind.map_at_r
         if scores.lone_queries:
             self.notes.append(f"{scores.lone_queries:,} images are alone in their class and were left out as queries")
+
+    def _by_super_class(self, scores: evaluation.RetrievalScores) -> Iterator[tuple[str, evaluation.RetrievalScores]]:
+        """The scores of each kind of classes, where there are kinds."""
+        images = self.split.test
+        if isinstance(images, data.LabelledImages) and images.super_classes is not None:
+            asked = images.protocol.is_query if isinstance(images.protocol, data.QueryGallery) else slice(None)
+            kinds = images.super_classes[asked]
+            for number, of_kind in scores.by_group(kinds).items():
+                yield images.super_class_names[number], of_kind
 
     def _encode(self, part: str, examples: data.LabelledExamples, *, view: int = 0) -> encoders.Encoded:
         loader = data.loader(examples, batch_size=training.EVALUATION_BATCH)

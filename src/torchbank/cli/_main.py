@@ -13,6 +13,8 @@ _VERBS = {
     "train": "train one method on one data set, into a run folder",
     "compare": "train the same setting without and with memory, over seeds and batch sizes",
     "evaluate": "score the encoder of a run folder again",
+    "audit": "find wrong labels and near-duplicates in what a memory holds",
+    "drift": "tell how stale the memory of a run was, and what that cost",
     "inspect": "tell what a bank file holds",
     "track": "give the objects in videos identities that last",
     "demo": "see what a memory buys, in a few minutes on two cores",
@@ -33,6 +35,8 @@ examples:
   torchbank train moco --data cifar10 --root downloads
   torchbank compare xbm --seeds 0 1 2 --batch-sizes 16 64 256
   torchbank evaluate runs/kanji
+  torchbank audit runs/kanji
+  torchbank drift runs/kanji
   torchbank inspect runs/kanji/bank.safetensors
   torchbank track --video hall.mp4 --detections hall.txt --embeddings hall.npy
 

@@ -8,11 +8,18 @@ from torch import nn
 
 from torchbank import data, encoders, methods, report, training
 from torchbank.cli._config import DataConfig, RunConfig
+from torchbank.cli._settings import PUBLISHED_SETS
 from torchbank.errors import BankStateError, BankValueError
 from torchbank.training import FitResult, Progress, RunFolder, is_main_process
 
 # These compare the images of a class; the other methods compare views of an image, and never see a class.
 _NEEDS_LABELS = ("xbm",)
+# What --root holds, of data that are nowhere by default.
+_LAYOUTS = {
+    "folder": "one folder a class",
+    **dict.fromkeys(("cifar10", "cifar100"), "its archive or the folder it unpacks to"),
+    **dict.fromkeys(PUBLISHED_SETS, "its lists and images as they are published"),
+}
 
 
 def train_run(
@@ -64,21 +71,26 @@ def load_split(config: DataConfig) -> data.Split:
     """
     if config.data == "kanji":
         return data.load("kanji")
-    if config.root is None and config.data in ("folder", "cifar10", "cifar100"):
-        what = "one folder a class" if config.data == "folder" else "its archive or the folder it unpacks to"
-        msg = f"{config.data} needs the place of its files; give it as --root DIR, with {what} in it"
+    if config.root is None and config.data in _LAYOUTS:
+        msg = f"{config.data} needs the place of its files; give it as --root DIR, with {_LAYOUTS[config.data]} in it"
         raise BankValueError(msg)
     root = {} if config.root is None else {"root": config.root}
-    if config.data != "folder":
-        return data.load(config.data, **root)
-    return data.load(
-        "folder",
-        **root,
-        image_size=config.image_size,
-        test_fraction=config.test_fraction,
-        seed=config.split_seed,
-        lone_classes=config.lone_classes,
-    )
+    return data.load(config.data, **root, **_options(config))
+
+
+def _options(config: DataConfig) -> dict[str, Any]:
+    """What the loader of the data takes beside its root."""
+    if config.data == "folder":
+        names = ("image_size", "test_fraction", "lone_classes")
+        return {"seed": config.split_seed, **{name: getattr(config, name) for name in names}}
+    if config.data not in PUBLISHED_SETS:
+        return {}
+    options: dict[str, Any] = {"image_size": config.image_size}
+    if config.counts == "any":
+        options["counts"] = None
+    if config.data == "vehicleid":
+        options |= {"test_list": config.test_list, "gallery": config.gallery}
+    return options
 
 
 def build_encoder(config: RunConfig, split: data.Split) -> nn.Module:
@@ -121,17 +133,47 @@ def _build(config: RunConfig, split: data.Split) -> nn.Module:
     return methods.build(config.method_name, encoder, config.method, dataset_size=len(split.train))
 
 
+def memory_start(config: RunConfig, metrics: list[dict[str, Any]]) -> int | None:
+    """The step from which a memory takes part, for pictures; None where it did from the beginning, or never."""
+    start = getattr(config.method, "start_step", None)
+    if start is None or config.method.memory is not True:
+        return None
+    if start != "auto":
+        return start
+    # The line that first tells of it averages over steps before as well.
+    return next((line["step"] for line in metrics if "train/memory_loss" in line), None)
+
+
 def _draw(config: RunConfig, split: data.Split, folder: RunFolder, result: FitResult) -> None:
-    starts_late = getattr(config.method, "memory", None) is True
-    start = config.method.start_step if starts_late else None
     metrics = training.read_metrics(folder.metrics)
+    start = memory_start(config, metrics)
     report.plot_loss(metrics, folder.plots / "loss.png", memory_start=start)
     report.plot_scores(metrics, folder.plots / "scores.png", memory_start=start)
     if isinstance(split.test, data.LabelledImages):
         report.plot_retrieval_sheet(split.test, result.test.embeddings, folder.plots / "retrieval.png")
-    drift, bank = result.summary["drift"], result.summary["bank"]
     if report.has_health(metrics):
-        report.plot_health(metrics, folder.plots / "health.png", drift=drift)
+        report.plot_health(metrics, folder.plots / "health.png", drift=result.summary["drift"])
+    draw_drift(config, folder, result.summary)
+
+
+def draw_drift(config: RunConfig, folder: RunFolder, summary: dict[str, Any]) -> list[Path]:
+    """Draw what a run measured of drift and of its cost, as far as there is enough of it.
+
+    Returns:
+        The pictures.
+    """
+    # Runs of before fidelity was measured have none.
+    drift, fidelity, bank = summary["drift"], summary.get("fidelity"), summary["bank"]
+    metrics = training.read_metrics(folder.metrics)
+    oldest = None if bank is None else bank["rows"] // summary["batch_size"]
+    drawn = []
     if drift is not None and max(drift["count"], default=0) >= report.FEWEST_REVISITS:
-        oldest = None if bank is None else bank["rows"] // result.summary["batch_size"]
-        report.plot_drift(drift, folder.plots / "drift.png", oldest=oldest)
+        drawn.append(folder.plots / "drift.png")
+        report.plot_drift(drift, drawn[-1], oldest=oldest)
+    if fidelity is not None and max(fidelity["count"], default=0) >= report.FEWEST_MEASUREMENTS:
+        drawn.append(folder.plots / "fidelity.png")
+        report.plot_fidelity(fidelity, drawn[-1], oldest=oldest)
+    if report.has_slow_drift(metrics):
+        drawn.append(folder.plots / "slow-drift.png")
+        report.plot_slow_drift(metrics, drawn[-1], memory_start=memory_start(config, metrics))
+    return drawn

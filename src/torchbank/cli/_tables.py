@@ -56,7 +56,9 @@ def _scores_of(scores: dict[str, Any], *, classes: int) -> tuple[str, dict[str, 
         names = {"forward_recall_at_1": "R@1", "backward_recall_at_1": "R@1 back"}
         title = f"{scores['pairs']:,} pairs that were never seen"
     else:
-        names = {"recall_at_1": "R@1", "recall_at_10": "R@10", "recall_at_100": "R@100", "map_at_r": "MAP@R"}
+        recall = "recall_at_"
+        names = {name: f"R@{name.removeprefix(recall)}" for name in scores if name.startswith(recall)}
+        names["map_at_r"] = "MAP@R"
         title = f"{classes:,} classes that were never seen"
     return title, {heading: f"{scores[name]:.1%}" for name, heading in names.items()}
 

@@ -8,7 +8,7 @@ from typing import Annotated, Generic, TypeVar
 import tyro
 
 from torchbank.cli._arguments import for_method, parse
-from torchbank.cli._config import RunConfig, parse_with_config
+from torchbank.cli._config import Recipe, RunConfig, parse_with_config
 from torchbank.cli._errors import UsageError
 from torchbank.cli._progress import progress_bar
 from torchbank.cli._recipe import train_run
@@ -25,7 +25,8 @@ The defaults below are those of kanji; each data set has its own, which suit it.
 examples:
   torchbank train {name} --data kanji --seed 0 --run runs/kanji
   torchbank train {name} --run runs/kanji --resume
-  torchbank train {name} --data folder --root photos --encoder timm:resnet50 --weights resnet50.safetensors"""
+  torchbank train {name} --data folder --root photos --encoder timm:resnet50 --weights resnet50.safetensors
+  torchbank train {name} --config sop --root Stanford_Online_Products"""
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,13 @@ class _Arguments(Generic[Method]):
 
     Args:
         config: What runs.
+        recipe: Begin with the published settings of XBM on these data, ResNet-50 and all.
         run: The run folder; by default runs/METHOD-DATA-seedN.
         resume: Go on with the run in the folder from its last checkpoint, with the settings it was begun with.
     """
 
     config: Annotated[RunConfig[Method], tyro.conf.arg(name="")]
+    recipe: Annotated[Recipe | None, tyro.conf.arg(name="config")] = None
     run: str | None = None
     resume: bool = False
 

@@ -4,22 +4,32 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from torchbank.data._cars import load_cars
 from torchbank.data._cifar import load_cifar10, load_cifar100
+from torchbank.data._cub import load_cub
 from torchbank.data._fashion_mnist import load_fashion_mnist
 from torchbank.data._folder import load_folder
+from torchbank.data._in_shop import load_in_shop
 from torchbank.data._kanji import load_kanji
 from torchbank.data._labelled_images import Split
+from torchbank.data._sop import load_sop
+from torchbank.data._vehicle_id import load_vehicle_id
 from torchbank.data._wordnet import load_wordnet
 from torchbank.errors import BankKeyError, BankTypeError
 
 __all__ = ["load"]
 
 _LOADERS: dict[str, Callable[..., Split]] = {
+    "cars": load_cars,
     "cifar10": load_cifar10,
     "cifar100": load_cifar100,
+    "cub": load_cub,
     "fashion-mnist": load_fashion_mnist,
     "folder": load_folder,
+    "inshop": load_in_shop,
     "kanji": load_kanji,
+    "sop": load_sop,
+    "vehicleid": load_vehicle_id,
     "wordnet": load_wordnet,
 }
 
@@ -33,6 +43,10 @@ def load(name: str, **options: Any) -> Split:
     | `folder` | your images | those of `load_folder` | other classes, or as given |
     | `fashion-mnist` | grey photographs of clothes | `root` (`load_fashion_mnist`) | the same classes |
     | `cifar10`, `cifar100` | small colour photographs | `root` (`load_cifar10`) | the same classes |
+    | `sop` | photographs of products for sale | `root`, `image_size`, `counts` (`load_sop`) | other classes |
+    | `inshop` | photographs of clothes, queries and gallery | the same (`load_in_shop`) | other classes |
+    | `vehicleid` | photographs of vehicles | those of `load_vehicle_id` | other classes |
+    | `cub`, `cars` | photographs of birds, of cars | those of `load_sop` (`load_cub`, `load_cars`) | other classes |
     | `wordnet` | lemmas and glosses, `TextPairs` | `root`, `test_synsets` (`load_wordnet`) | other synsets |
 
     Args:

@@ -34,7 +34,7 @@ class UnreadableImageError(FileFormatError):
 
 
 class FolderImages(LabelledImages):
-    """Image files, read when asked for: shorter side scaled to `image_size`, centre cropped, three channels.
+    """Image files, read when asked for: the middle square, scaled to `image_size`, in three channels.
 
     Args:
         root: The folder that `paths` are relative to.
@@ -42,6 +42,8 @@ class FolderImages(LabelledImages):
         labels: `(n,)` int64, indices into `class_names`.
         class_names: The name of each label.
         image_size: Height and width of every image, in pixels.
+        crop: Side of the square that is cut out of the middle, as a share of the shorter side.
+        name: What the data set is called; by default as `root` is.
     """
 
     def __init__(
@@ -52,13 +54,16 @@ class FolderImages(LabelledImages):
         *,
         class_names: Sequence[str],
         image_size: int,
+        crop: float = 1.0,
+        name: str | None = None,
     ) -> None:
         self.root = root
         self.paths = tuple(paths)
         self.labels = labels
         self.class_names = tuple(class_names)
         self.image_shape = (3, image_size, image_size)
-        self.name = root.resolve().name
+        self.name = root.resolve().name if name is None else name
+        self._crop = crop
         self._fingerprint: str | None = None
 
     def images(self, ids: Int64[Tensor, " batch"]) -> Float[Tensor, "batch channels height width"]:
@@ -69,8 +74,7 @@ class FolderImages(LabelledImages):
         """
         if not len(ids):
             return torch.empty(0, *self.image_shape)
-        size = self.image_shape[-1]
-        pixels = np.stack([_read(self.root / self.paths[i], size) for i in ids.tolist()])
+        pixels = np.stack([self._read(self.root / self.paths[i]) for i in ids.tolist()])
         return (
             torch.from_numpy(pixels)
             .permute(0, 3, 1, 2)
@@ -80,13 +84,17 @@ class FolderImages(LabelledImages):
 
     @property
     def fingerprint(self) -> str:
-        """The sha256 of the image size and of the sorted relative paths and their sizes in bytes."""
+        """The sha256 of the image size, of the sorted relative paths, their sizes in bytes and their classes."""
         if self._fingerprint is None:
-            digest = hashlib.sha256(f"image_size {self.image_shape[-1]}\n".encode())
-            for path in sorted(self.paths):
-                digest.update(f"{path.as_posix()}\0{(self.root / path).stat().st_size}\n".encode())
+            digest = hashlib.sha256(f"image_size {self.image_shape[-1]}, crop {self._crop}\n".encode())
+            for path, label in sorted(zip(self.paths, self.labels.tolist(), strict=True)):
+                size, name = (self.root / path).stat().st_size, self.class_names[label]
+                digest.update(f"{path.as_posix()}\0{size}\0{name}\n".encode())
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
+
+    def _read(self, path: Path) -> np.ndarray:
+        return np.asarray(_middle_square(_open(path), self.image_shape[-1], self._crop))
 
 
 def load_folder(
@@ -213,16 +221,15 @@ def _choose_test_classes(root: Path, classes: int, *, test_fraction: float, seed
     return [label in chosen for label in range(classes)]
 
 
-def _read(path: Path, size: int) -> np.ndarray:
+def _open(path: Path) -> "Image":
     from PIL import Image, ImageOps
 
     try:
         with Image.open(path) as file:
-            image = _to_rgb(ImageOps.exif_transpose(file))
+            return _to_rgb(ImageOps.exif_transpose(file))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         msg = f"cannot read image {str(path)!r} ({error}); expected a whole image file: replace or remove it"
         raise UnreadableImageError(msg) from error
-    return np.asarray(_centre_square(image, size))
 
 
 def _to_rgb(image: "Image") -> "Image":
@@ -234,11 +241,11 @@ def _to_rgb(image: "Image") -> "Image":
     return image.convert("RGB")
 
 
-def _centre_square(image: "Image", size: int) -> "Image":
+def _middle_square(image: "Image", size: int, crop: float) -> "Image":
     from PIL import Image
 
     # Only the middle square is seen in the end, so only that square is scaled.
-    side = min(image.size)
+    side = crop * min(image.size)
     left, top = (image.width - side) / 2, (image.height - side) / 2
     return image.resize(
         (size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side), reducing_gap=3

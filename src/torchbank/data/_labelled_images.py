@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from torchbank.data._protocols import RetrievalProtocol, SelfRetrieval
 from torchbank.errors import BankTypeError, BankValueError
 
 __all__ = ["ArrayImages", "Batch", "LabelledExamples", "LabelledImages", "Split", "ViewBatch"]
@@ -82,9 +83,15 @@ class LabelledImages(LabelledExamples):
 
     Attributes:
         image_shape: `(c, h, w)` of every image.
+        protocol: How images of these classes are retrieved, where they test.
+        super_classes: `(n,)` int64, indices into `super_class_names`; None where classes are of one kind.
+        super_class_names: The kinds of the classes, such as "bicycle".
     """
 
     image_shape: tuple[int, int, int]
+    protocol: RetrievalProtocol = SelfRetrieval()
+    super_classes: Int64[Tensor, " n"] | None = None
+    super_class_names: tuple[str, ...] = ()
 
     @abstractmethod
     def images(self, ids: Int64[Tensor, " batch"]) -> Float[Tensor, "batch channels height width"]:

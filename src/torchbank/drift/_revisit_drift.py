@@ -1,42 +1,32 @@
 """Drift read from revisits: how far an image's embedding has moved since the image was last seen.
 
-Axes: batch (observations), ages (buckets of age, half an octave each), bins (of squared distance).
+Axes: batch (instances of one step).
 """
 
-import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from torchbank.banks import KeyedMemoryBank
-
-# A bucket of age begins at 0, 1, 2, 3, 4, 6, 8, 12, 16, ...: two an octave, up to 2^20 steps.
-_AGES = sorted({math.ceil(2 ** (half / 2)) for half in range(41)})
-# Bins of squared distance, four an octave from 2^-24 to 2^16: a quantile is right to a few per cent.
-_BINS_PER_OCTAVE, _LOWEST, _HIGHEST = 4, -24, 16
-_BINS = (_HIGHEST - _LOWEST) * _BINS_PER_OCTAVE
-# Distances are summed as whole multiples of this: in any order, on any device, to the same bits.
-_UNIT = 2.0**-24
+from torchbank.drift._age_statistics import AgeStatistics, DriftByAge
 
 
-class DriftByAge(NamedTuple):
-    """Drift by age, youngest first; only ages that were observed.
+class Revisits(NamedTuple):
+    """The embeddings of one step beside the last ones of the same instances.
 
     Attributes:
-        age: ``(ages,)``, the mean age in steps of the observations in this bucket.
-        mean: ``(ages,)``, their mean squared distance; on the unit sphere 2 - 2 cos.
-        median: ``(ages,)``, their median squared distance, to a few per cent.
-        p90: ``(ages,)``, their 90 % quantile, to a few per cent.
-        count: ``(ages,)`` int64, how many they are.
+        before: ``(batch, dim)``, the last embeddings as they were recorded.
+        after: ``(batch, dim)``, those of now; of unit length under cosine.
+        ages: ``(batch,)`` int64, the steps between them.
+        seen: ``(batch,)`` bool, False for an instance that comes up for the first time.
     """
 
-    age: Float[Tensor, " ages"]
-    mean: Float[Tensor, " ages"]
-    median: Float[Tensor, " ages"]
-    p90: Float[Tensor, " ages"]
-    count: Int64[Tensor, " ages"]
+    before: Float[Tensor, "batch dim"]
+    after: Float[Tensor, "batch dim"]
+    ages: Int64[Tensor, " batch"]
+    seen: Bool[Tensor, " batch"]
 
 
 class RevisitDrift(nn.Module):
@@ -70,11 +60,6 @@ class RevisitDrift(nn.Module):
         ([4.0], [2.0], [1])
     """
 
-    histogram: Tensor
-    distances: Tensor
-    ages: Tensor
-    edges: Tensor
-
     def __init__(
         self,
         capacity: int,
@@ -86,13 +71,8 @@ class RevisitDrift(nn.Module):
     ) -> None:
         super().__init__()
         self.record = KeyedMemoryBank(capacity, dim, metric=metric, dtype=dtype, device=device, duplicates="last")
-        buckets = len(_AGES) + 1
-        self.register_buffer("histogram", torch.zeros(buckets, _BINS, dtype=torch.int64, device=device))
-        self.register_buffer("distances", torch.zeros(buckets, dtype=torch.int64, device=device))
-        self.register_buffer("ages", torch.zeros(buckets, dtype=torch.int64, device=device))
-        self.register_buffer("edges", torch.tensor(_AGES, device=device), persistent=False)
+        self.statistics = AgeStatistics(device)
 
-    @torch.no_grad()
     def observe(self, embeddings: Float[Tensor, "batch dim"], ids: Int64[Tensor, " batch"], step: int | Tensor) -> None:
         """Compare embeddings with the last ones of the same ids, then record them.
 
@@ -105,56 +85,45 @@ class RevisitDrift(nn.Module):
         Raises:
             BankValueError: Shapes do not fit, an id is out of range, or a row cannot be stored.
         """
+        self.revisits(embeddings, ids, step)
+
+    @torch.no_grad()
+    def revisits(
+        self, embeddings: Float[Tensor, "batch dim"], ids: Int64[Tensor, " batch"], step: int | Tensor
+    ) -> Revisits:
+        """What `observe` does, and both sides of each comparison.
+
+        Args:
+            embeddings: See `observe`, like all others.
+            ids: See there.
+            step: See there.
+
+        Raises:
+            BankValueError: See there.
+        """
         # The push below says what is wrong with an id that is too large; here it only finds nothing.
         last = self.record.gather(ids.masked_fill(ids >= self.record.capacity, -1))
         self.record.push(embeddings, keys=ids, step=step)
         now = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
         if self.record.metric == "cosine":
             now = nn.functional.normalize(now, dim=1)
-        distances = (now - last.embeddings).square().sum(dim=1).clamp(0, 2.0**_HIGHEST)
-        ages = (step - last.steps).clamp_min(0)
-        bucket = torch.bucketize(ages, self.edges, right=True)
-        seen = last.valid.to(torch.int64)
-        self.histogram.view(-1).index_add_(0, bucket * _BINS + _bin_of(distances), seen)
-        self.distances.index_add_(0, bucket, (distances / _UNIT).round().to(torch.int64) * seen)
-        self.ages.index_add_(0, bucket, ages * seen)
+        revisits = Revisits(last.embeddings, now, (step - last.steps).clamp_min(0), last.valid)
+        self.statistics.add(squared_distances(now, last.embeddings), revisits.ages, last.valid)
+        return revisits
 
-    @torch.no_grad()
     def by_age(self) -> DriftByAge:
         """What was observed so far, on the CPU.
 
         Returns:
             `DriftByAge`, empty if nothing was observed.
         """
-        histogram = self.histogram.cpu()
-        observed = histogram.sum(dim=1) > 0
-        histogram = histogram[observed]
-        count = histogram.sum(dim=1)
-        return DriftByAge(
-            age=self.ages.cpu()[observed] / count,
-            mean=self.distances.cpu()[observed] * _UNIT / count,
-            median=_quantile(histogram, 0.5),
-            p90=_quantile(histogram, 0.9),
-            count=count,
-        )
+        return self.statistics.by_age()
 
-    @torch.no_grad()
     def reset(self) -> None:
         """Forget the statistics but keep each instance's last embedding."""
-        for statistic in (self.histogram, self.distances, self.ages):
-            statistic.zero_()
+        self.statistics.reset()
 
 
-def _bin_of(distances: Float[Tensor, " batch"]) -> Int64[Tensor, " batch"]:
-    octave = distances.clamp_min(2.0**_LOWEST).log2()
-    return ((octave - _LOWEST) * _BINS_PER_OCTAVE).floor().to(torch.int64).clamp_max(_BINS - 1)
-
-
-def _quantile(histogram: Int64[Tensor, "ages bins"], share: float) -> Float[Tensor, " ages"]:
-    """Where ``share`` of each row's counts lie below, interpolated within its bin on the log scale."""
-    cumulative = histogram.cumsum(dim=1)
-    wanted = share * cumulative[:, -1:]
-    place = torch.searchsorted(cumulative.double(), wanted.double())
-    inside = histogram.gather(1, place)
-    fraction = 1 - (cumulative.gather(1, place) - wanted) / inside
-    return (2.0 ** ((place + fraction) / _BINS_PER_OCTAVE + _LOWEST)).squeeze(1).float()
+def squared_distances(now: Float[Tensor, "batch dim"], then: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
+    """Of each row and the row beside it."""
+    return (now - then).square().sum(dim=1)

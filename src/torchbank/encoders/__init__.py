@@ -6,6 +6,17 @@ from torchbank.encoders._encode import Encoded, encode
 from torchbank.encoders._encode_once import encode_once
 from torchbank.encoders._ngrams import NGramEncoder
 from torchbank.encoders._resnet import SmallResNet18
+from torchbank.encoders._resnet50 import ResNet50
 from torchbank.encoders._user_code import load_torchscript
 
-__all__ = ["ConvNet", "Encoded", "NGramEncoder", "SmallResNet18", "build", "encode", "encode_once", "load_torchscript"]
+__all__ = [
+    "ConvNet",
+    "Encoded",
+    "NGramEncoder",
+    "ResNet50",
+    "SmallResNet18",
+    "build",
+    "encode",
+    "encode_once",
+    "load_torchscript",
+]

@@ -9,6 +9,7 @@ from torchbank.encoders._convnet import ConvNet
 from torchbank.encoders._hugging_face import build_hugging_face
 from torchbank.encoders._ngrams import NGramEncoder
 from torchbank.encoders._resnet import SmallResNet18
+from torchbank.encoders._resnet50 import build_resnet50
 from torchbank.encoders._timm import build_timm
 from torchbank.encoders._user_code import call_function, load_torchscript
 from torchbank.encoders._weights import load_weights
@@ -18,7 +19,7 @@ __all__ = ["build"]
 
 ImageShape = tuple[int, int, int]
 
-CHOICES = "convnet, resnet18-small, ngrams, timm:NAME, hf:NAME, torchscript:FILE, module:function"
+CHOICES = "convnet, resnet18-small, resnet50, ngrams, timm:NAME, hf:NAME, torchscript:FILE, module:function"
 
 
 def build(name: str, *, dim: int, image_shape: ImageShape | None, weights: str | Path | None = None) -> nn.Module:
@@ -28,6 +29,7 @@ def build(name: str, *, dim: int, image_shape: ImageShape | None, weights: str |
     |---|---|---|
     | `convnet` | `ConvNet`: four blocks, for small images | random |
     | `resnet18-small` | `SmallResNet18`: the stem of CIFAR ResNets, for small images | random |
+    | `resnet50` | `ResNet50`: for photographs, with global maximum pooling | of ImageNet, linear layer random |
     | `ngrams` | `NGramEncoder`: for texts, int64 tokens `(b, length)` | random |
     | `timm:NAME` | any model of timm, such as `timm:resnet50.a1_in1k` | published, linear layer random |
     | `hf:NAME` | a vision model of the Hugging Face hub, or of a folder | published, linear layer random |
@@ -43,7 +45,8 @@ def build(name: str, *, dim: int, image_shape: ImageShape | None, weights: str |
         dim: Dimension of the embedding.
         image_shape: `(c, h, w)` of the images; None for texts.
         weights: A file with the whole state dict of this encoder: `.safetensors`, or `.pt` or `.pth` with tensors
-            only. Nothing is downloaded then but the description of an `hf:` model.
+            only. Nothing is downloaded then but the description of an `hf:` model. For `resnet50` also a file of
+            torchvision's, such as `resnet50-0676ba61.pth`, whose classifier is left out.
 
     Raises:
         BankKeyError: No encoder has this name.
@@ -71,7 +74,7 @@ def _construct(name: str, dim: int, image_shape: ImageShape | None, *, published
             return NGramEncoder(dim)
         case ("torchscript", ":", file):
             return load_torchscript(file)
-        case ("convnet" | "resnet18-small", "", "") | ("timm" | "hf", ":", _):
+        case ("convnet" | "resnet18-small" | "resnet50", "", "") | ("timm" | "hf", ":", _):
             if image_shape is None:
                 msg = f"{name} takes images, and these are texts; expected ngrams, torchscript:FILE or module:function"
                 raise BankValueError(msg)
@@ -88,6 +91,8 @@ def _construct_for_images(name: str, dim: int, image_shape: ImageShape, *, publi
         return ConvNet(dim, channels=image_shape[0])
     if kind == "resnet18-small":
         return SmallResNet18(dim, channels=image_shape[0])
+    if kind == "resnet50":
+        return build_resnet50(dim=dim, channels=image_shape[0], published=published)
     build_published = build_timm if kind == "timm" else build_hugging_face
     return build_published(model, dim=dim, image_shape=image_shape, published=published)
 

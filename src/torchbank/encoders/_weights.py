@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from torchbank.encoders._channels import describe_channels
+from torchbank.encoders._resnet50 import ResNet50
 from torchbank.errors import BankValueError, FileFormatError
 
 __all__ = ["load_weights"]
@@ -25,7 +26,7 @@ def load_weights(encoder: nn.Module, path: str | Path) -> None:
         encoder: The module to fill.
         path: `.safetensors`, or `.pt` or `.pth` with tensors only (read with `weights_only=True`). A state dict
             nested under `state_dict` or `model`, or whose names all begin with `module.`, `encoder.` or `model.`,
-            is unwrapped.
+            is unwrapped. A classifier in a published file for `ResNet50` is left out.
 
     Raises:
         BankValueError: There is no such file, its suffix is another, or its tensors do not fit the encoder.
@@ -33,6 +34,8 @@ def load_weights(encoder: nn.Module, path: str | Path) -> None:
     """
     path = Path(path)
     state = _unwrap(_read(path), set(encoder.state_dict()))
+    if isinstance(encoder, ResNet50):
+        state = encoder.complete(state)
     problems = _differences(encoder.state_dict(), state)
     if problems:
         msg = (

@@ -1,12 +1,15 @@
 """Scores of frozen features, of retrieval and of tracking."""
 
 from torchbank.evaluation._knn import KNNScores, knn
+from torchbank.evaluation._label_audit import LabelAudit, NearDuplicates, audit_labels, near_duplicates
 from torchbank.evaluation._linear_probe import WEIGHT_DECAYS, ProbeScores, linear_probe, low_shot
 from torchbank.evaluation._open_set import OpenSetScores, open_set
 from torchbank.evaluation._overlaps import overlaps
 from torchbank.evaluation._paired_retrieval import PairedScores, paired_retrieval
+from torchbank.evaluation._query_gallery import query_gallery, random_gallery
 from torchbank.evaluation._reassociation import Reassociation, reassociation
-from torchbank.evaluation._retrieval import RetrievalScores, retrieval, retrieval_examples
+from torchbank.evaluation._retrieval import retrieval, retrieval_examples
+from torchbank.evaluation._retrieval_scores import QueryScores, RetrievalScores
 from torchbank.evaluation._rows_by_class import low_shot_rows, support_and_query
 from torchbank.evaluation._tracks import Tracks
 from torchbank.evaluation.tracking import TrackingScores, tracking_scores
@@ -14,20 +17,27 @@ from torchbank.evaluation.tracking import TrackingScores, tracking_scores
 __all__ = [
     "WEIGHT_DECAYS",
     "KNNScores",
+    "LabelAudit",
+    "NearDuplicates",
     "OpenSetScores",
     "PairedScores",
     "ProbeScores",
+    "QueryScores",
     "Reassociation",
     "RetrievalScores",
     "TrackingScores",
     "Tracks",
+    "audit_labels",
     "knn",
     "linear_probe",
     "low_shot",
     "low_shot_rows",
+    "near_duplicates",
     "open_set",
     "overlaps",
     "paired_retrieval",
+    "query_gallery",
+    "random_gallery",
     "reassociation",
     "retrieval",
     "retrieval_examples",

@@ -14,7 +14,7 @@ from torch import Tensor
 from torchbank.banks import Rows
 from torchbank.errors import BankValueError, check_choice
 from torchbank.evaluation._doors import Features, common_classes, unit_rows
-from torchbank.evaluation._ranking import BLOCK_SCORES
+from torchbank.evaluation._ranked_lists import BLOCK_SCORES
 
 __all__ = ["KNNScores", "Preset", "knn"]
 

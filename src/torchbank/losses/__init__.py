@@ -10,12 +10,14 @@ from torchbank.losses._distribution_match import distribution_match
 from torchbank.losses._info_nce import info_nce
 from torchbank.losses._multi_similarity import multi_similarity
 from torchbank.losses._nce import nce, nce_log_normalizer
+from torchbank.losses._sources import RowSource
 from torchbank.losses._sup_con import sup_con
 from torchbank.losses._triplet import triplet
 
 __all__ = [
     "ContrastivePairs",
     "Normalize",
+    "RowSource",
     "contrastive",
     "contrastive_pairs",
     "distribution_match",

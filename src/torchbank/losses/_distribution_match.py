@@ -23,6 +23,7 @@ from torchbank.losses._sources import (
     as_compared,
     at_slots,
 )
+from torchbank.reads import Precision
 
 
 def distribution_match(
@@ -36,6 +37,7 @@ def distribution_match(
     pair_mask: Bool[Tensor, "views teacher_views"] | None = None,
     positive_weight: float | None = None,
     reduction: Reduction = "mean",
+    precision: Precision = "exact",
     **selection: Unpack[RowSelection],
 ) -> Tensor:
     """Cross-entropy between how a teacher and a student compare with the same memory.
@@ -67,6 +69,7 @@ def distribution_match(
             compared; None is all of them.
         positive_weight: From 0 to 1; None leaves the positive out of both distributions.
         reduction: ``"mean"`` over the batch, ``"sum"`` or ``"none"``, of the mean over view pairs and blocks.
+        precision: ``"fast"`` may round to the dtype of a bank's rows of 16 bits; see `torchbank.reads.attend`.
         **selection: Row selection, as in the bank's reads, with one value an instance: ``exclude``, ``include``,
             ``max_age``, ``half_life``, ``bias``, ``step``.
 
@@ -104,7 +107,7 @@ def distribution_match(
     scale = as_scale(student_temperature)
     with without_autocast(student):
         student, teacher = (as_compared(widened(views).flatten(0, 1), metric) for views in (student, teacher))
-        pairs = _Pairs(student, teacher, weights, scale, as_scale(teacher_temperature), positive_weight)
+        pairs = _Pairs(student, teacher, weights, scale, as_scale(teacher_temperature), positive_weight, precision)
         # Of no blocks it is 0, with a gradient.
         values = 0.0 * student.unflatten(0, (len(weights), -1)).sum(dim=(0, 2))
         count = 1 if blocks is None else max(1, len(blocks))
@@ -122,14 +125,16 @@ class _Pairs(NamedTuple):
     scale: float | Tensor
     teacher_scale: float | Tensor
     positive_weight: float | None
+    precision: Precision
 
     def values(self, rows: RowSource, selection: RowSelection) -> Float[Tensor, " batch"]:
         """The weighted sum over pairs of the cross-entropies over ``rows``."""
         views, teacher_views = self.weights.shape
-        lse = rows.attend(self.student, scale=self.scale, **_of_each_view(selection, views)).lse
+        seen = _of_each_view(selection, views)
+        lse = rows.attend(self.student, scale=self.scale, precision=self.precision, **seen).lse
         with torch.no_grad():
-            seen_by_teacher = _of_each_view(selection, teacher_views)
-            target = rows.attend(self.teacher, scale=self.teacher_scale, **seen_by_teacher).readout
+            seen = _of_each_view(selection, teacher_views)
+            target = rows.attend(self.teacher, scale=self.teacher_scale, precision=self.precision, **seen).readout
         lse = lse.unflatten(0, (views, -1))[:, None]
         total = lse
         if self.positive_weight is not None:

@@ -25,7 +25,7 @@ class RowSelection(TypedDict, total=False):
         exclude: ``{"id": ids}`` leaves out, for query i, rows whose field equals ``ids[i]``. All fields of a
             dict must agree; of a list of dicts, any.
         include: Keeps only such rows.
-        max_age: Leaves out rows older than this many steps.
+        max_age: Leaves out rows older than this many steps, a number or a 0-d tensor that follows the training.
         half_life: Weighs a row by half for every so many steps of age.
         bias: ``(rows,)``, a log-weight a row; -inf removes it.
         step: What "now" is for ages; the bank's own count if None.
@@ -33,7 +33,7 @@ class RowSelection(TypedDict, total=False):
 
     exclude: Clauses
     include: Clauses
-    max_age: int | None
+    max_age: int | float | Tensor | None
     half_life: float | None
     bias: Tensor | None
     step: int | Tensor | None

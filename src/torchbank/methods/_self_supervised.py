@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from torchbank.data import ViewBatch
+from torchbank.data import Batch, ViewBatch
 from torchbank.drift import RevisitDrift
 from torchbank.errors import BankValueError
 from torchbank.methods._output import MethodOutput
@@ -77,7 +77,7 @@ class SelfSupervised(nn.Module, ABC):
         """Never: a queue grows with its pushes."""
         return False
 
-    def prefill(self, batches: Iterable[ViewBatch]) -> None:
+    def prefill(self, batches: Iterable[Batch | ViewBatch]) -> None:
         """Nothing."""
 
 

@@ -23,6 +23,7 @@ from torchbank.methods._self_supervised import SelfSupervised, check_views
 from torchbank.methods._settings import check_numbers, queue_rows
 from torchbank.methods._step_generator import step_generator
 
+Head = Literal["mlp", "mlp-bn"]
 Memory = Literal["teacher", "random"]
 Partition = Literal["random", "fixed"]
 
@@ -38,6 +39,8 @@ class MaSSLConfig:
         dim: Dim of the encoder's features.
         projection_dim: Dim of the remembered rows.
         hidden_dim: Width of the head's two hidden layers.
+        head: Whether batch norm stands before their activation, an option of the authors' too: without it, small
+            networks begin with embeddings that are nearly one point.
         capacity: Rows of the memory: an int counts them, a float is a share of the training images.
         block_size: Rows of a block; a remainder is left out at each step.
         temperature: Of the student.
@@ -60,6 +63,7 @@ class MaSSLConfig:
     dim: int = 512
     projection_dim: int = 256
     hidden_dim: int = 2_048
+    head: Head = "mlp"
     capacity: int | float = 131_072
     block_size: int = 16_384
     temperature: float = 0.1
@@ -80,6 +84,7 @@ class MaSSLConfig:
         check_numbers(
             self, above_zero=(*sizes, *temperatures, "gradient_clip"), not_negative=("teacher_warmup", "seed")
         )
+        check_choice("head", self.head, *get_args(Head))
         check_choice("partition", self.partition, *get_args(Partition))
         check_choice("memory", self.memory, *get_args(Memory))
 
@@ -131,7 +136,9 @@ class MaSSL(SelfSupervised):
 
     def __init__(self, encoder: nn.Module, config: MaSSLConfig, *, dataset_size: int | None = None) -> None:
         sizes = (config.dim, config.hidden_dim, config.hidden_dim, config.projection_dim)
-        super().__init__(encoder, _narrow_start(mlp(*sizes, activation=nn.GELU)), config, dataset_size)
+        normalized = "hidden" if config.head == "mlp-bn" else "none"
+        head = _narrow_start(mlp(*sizes, activation=nn.GELU, normalized=normalized))
+        super().__init__(encoder, head, config, dataset_size)
         self.teacher = MomentumEncoder(
             self.student, momentum=config.momentum, schedule="cosine", total_steps=config.total_steps
         )
@@ -195,7 +202,8 @@ def _narrow_start(head: nn.Sequential) -> nn.Sequential:
     for layer in head:
         if isinstance(layer, nn.Linear):
             nn.init.trunc_normal_(layer.weight, std=0.02)
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
     return head
 
 

@@ -4,6 +4,7 @@
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -13,7 +14,7 @@ from torch.nn.functional import cosine_similarity, softplus
 
 from torchbank import losses
 from torchbank.banks import KeyedMemoryBank
-from torchbank.data import ViewBatch
+from torchbank.data import Batch, ViewBatch
 from torchbank.errors import BankValueError, check_choice
 from torchbank.methods._health import health_logs
 from torchbank.methods._output import MethodOutput
@@ -38,6 +39,8 @@ class NPIDConfig:
         loss: "nce" estimates it against random rows, "softmax" is the whole of it.
         noise: Random rows for "nce".
         bank_momentum: Share of the stored row in the new one.
+        prefill: Whether the memory begins with the first encoder's embeddings of all instances (not in the paper),
+            from which a few passes over the data learn more than from random directions.
         proximal_weight: Weight of the squared distance between an embedding and its stored row (section 3.3); the
             authors' code leaves it out.
         monitor_drift: Whether drift is read from revisits.
@@ -54,6 +57,7 @@ class NPIDConfig:
     loss: Loss = "nce"
     noise: int = 4_096
     bank_momentum: float = 0.5
+    prefill: bool = False
     proximal_weight: float = 0.0
     monitor_drift: bool = False
     seed: int = 0
@@ -70,7 +74,8 @@ class NPIDConfig:
 class NPID(SelfSupervised):
     """Instance discrimination with one remembered row an instance.
 
-    The memory begins with random directions, as the paper's does. Of several views the first is used.
+    The memory begins with random directions, as the paper's does, or with what `prefill` is given. Of several views
+    the first is used.
 
     Args:
         encoder: Views ``(b, ...)`` to features ``(b, dim)``.
@@ -88,7 +93,7 @@ class NPID(SelfSupervised):
 
     Example:
         >>> import torch
-        >>> from torchbank.data import ViewBatch
+        >>> from torchbank.data import Batch, ViewBatch
         >>> from torchbank.methods import NPID, NPIDConfig
         >>> encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 16))
         >>> method = NPID(encoder, NPIDConfig(dim=16, noise=32), dataset_size=100)
@@ -118,7 +123,8 @@ class NPID(SelfSupervised):
             duplicates="last",
             fields={"id": torch.int64},
         )
-        fill_with_random_rows(self.bank, config.seed, keyed=True)
+        if not config.prefill:
+            fill_with_random_rows(self.bank, config.seed, keyed=True)
         self.register_buffer("log_normalizer", torch.tensor(math.nan))
         self._has_normalizer = False
         self.register_load_state_dict_post_hook(_look_again)
@@ -152,6 +158,23 @@ class NPID(SelfSupervised):
         logs = health_logs(embeddings, stored, self.bank, collapsed_loss=collapsed, step=step)
         self._remember(embeddings, batch.ids, step=step, keys=batch.ids, id=batch.ids)
         return MethodOutput(loss, logs)
+
+    def wants_prefill(self, step: int) -> bool:
+        """Whether `prefill` is due: before the first step, where the settings say so."""
+        return self.config.prefill and step == 0
+
+    @torch.no_grad()
+    def prefill(self, batches: Iterable[Batch | ViewBatch]) -> None:
+        """Remember every instance as the encoder sees it now.
+
+        It runs in its mode, in training by the statistics of each batch: those of all batches are not known yet.
+
+        Args:
+            batches: Each instance once, as it is.
+        """
+        for batch in batches:
+            view = batch.views[0] if isinstance(batch, ViewBatch) else batch.images
+            self.bank.push(self.student((view,))[0], keys=batch.ids, id=batch.ids, step=0)
 
     def _nce(self, embeddings: Tensor, stored: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """The loss by random rows, and its value if all embeddings were equal."""

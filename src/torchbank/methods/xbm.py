@@ -14,18 +14,26 @@ from torch import Tensor, nn
 from torchbank import losses
 from torchbank.banks import MemoryBank
 from torchbank.data import Batch
-from torchbank.drift import RevisitDrift
+from torchbank.drift import DriftMonitor, FreshnessGate, LocalDrift, MomentMatching, SlowDrift
 from torchbank.encoders import encode
-from torchbank.errors import check_choice
-from torchbank.losses import ContrastivePairs, Normalize
+from torchbank.errors import BankValueError, check_choice
+from torchbank.losses import Normalize, RowSource
 from torchbank.methods._health import memory_logs
 from torchbank.methods._output import MethodOutput
+from torchbank.methods._pair_statistics import pair_logs, sampled_pair_logs
 from torchbank.methods._settings import check_numbers, known, rows_of
 
 Loss = Literal["contrastive", "triplet", "multi-similarity"]
+Correction = Literal["none", "xbn", "axbn", "sdc"]
 
 # The margins of the paper's settings; of multi-similarity it is the one of its mining.
 _MARGINS: dict[Loss, float] = {"contrastive": 0.5, "triplet": 0.1, "multi-similarity": 0.1}
+# Gradient fidelity is measured once in so many updates: often enough to follow it, and little beside a step.
+_MEASURE_EVERY = 100
+# Images whose drift over fixed lags is logged.
+_PROBES = 32
+# Of the Kalman form: the moments that are matched are a mean over some ten batches.
+_NOISE_RATIO = 0.01
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,8 @@ class XBMConfig:
         memory: False is plain in-batch training, by the same code.
         capacity: Rows of the memory: an int counts them, a float is a share of the training images.
         memory_weight: Weight of the memory term beside the in-batch term.
-        start_step: Steps of warm-up before the memory begins.
+        start_step: Steps of warm-up before the memory begins. ``"auto"`` begins when the gate of
+            ``max_age="auto"`` would first open.
         prefill: Whether the memory begins full, with the warmed-up model's embeddings of random images.
         loss: Which loss both terms are; all triplets for ``"triplet"``.
         margin: Similarity above which a pair of two labels is pushed apart, how far a positive must be ahead in a
@@ -46,31 +55,48 @@ class XBMConfig:
             `torchbank.losses.contrastive`.
         memory_normalize: The same for the memory term. The paper sums over pairs; ``"active"`` is stable when
             training from scratch.
-        max_age: Steps after which a row is left out of the loss; None (the paper) is never.
-        monitor_drift: Whether drift is read from revisits once the warm-up is over (not in the paper).
+        max_age: Steps after which a row is left out of the loss; None (the paper) is never. ``"auto"`` follows the
+            measured gradient fidelity, and leaves out every row until that reaches ``fidelity_floor``
+            (`torchbank.drift.FreshnessGate`).
+        half_life: Steps in which the weight of a row halves; None (the paper) is never.
+        correction: What is done about drift before rows are compared (not in the paper): ``"xbn"`` and ``"axbn"`` match
+            moments (`torchbank.drift.MomentMatching`), ``"sdc"`` compensates local drift
+            (`torchbank.drift.LocalDrift`).
+        fidelity_floor: The gradient fidelity at which ``"auto"`` begins, in (-1, 1).
+        monitor_drift: Whether drift and gradient fidelity are measured on revisits once the warm-up is over (not in
+            the paper); ``"auto"`` and ``"sdc"`` need it.
 
     Raises:
-        BankValueError: A number is out of range.
+        BankValueError: A number is out of range, a word is unknown, or drift is needed and not monitored.
     """
 
     dim: int = 128
     memory: bool = True
     capacity: int | float = 1.0
     memory_weight: float = 1.0
-    start_step: int = 1_000
+    start_step: int | Literal["auto"] = 1_000
     prefill: bool = True
     loss: Loss = "contrastive"
     margin: float | None = None
     batch_normalize: Normalize = "anchor"
     memory_normalize: Normalize = "anchor"
-    max_age: int | None = None
+    max_age: int | Literal["auto"] | None = None
+    half_life: float | None = None
+    correction: Correction = "none"
+    fidelity_floor: float = 0.3
     monitor_drift: bool = True
 
     def __post_init__(self) -> None:
-        check_numbers(self, above_zero=("dim", "capacity"), not_negative=("memory_weight", "start_step", "max_age"))
+        numbers = [name for name in ("start_step", "max_age") if getattr(self, name) != "auto"]
+        check_numbers(self, above_zero=("dim", "capacity", "half_life"), not_negative=("memory_weight", *numbers))
         for name in ("batch_normalize", "memory_normalize"):
             check_choice(name, getattr(self, name), *get_args(Normalize))
         check_choice("loss", self.loss, *get_args(Loss))
+        check_choice("correction", self.correction, *get_args(Correction))
+        FreshnessGate(floor=self.fidelity_floor)
+        if not self.monitor_drift and ("auto" in (self.start_step, self.max_age) or self.correction == "sdc"):
+            msg = "start_step='auto', max_age='auto' and correction='sdc' follow drift; leave monitor_drift=True"
+            raise BankValueError(msg)
 
 
 class XBM(nn.Module):
@@ -85,7 +111,9 @@ class XBM(nn.Module):
     Attributes:
         encoder: As given.
         bank: The memory, a `torchbank.MemoryBank` with fields ``label`` and ``id``; None without memory.
-        drift: `torchbank.drift.RevisitDrift`; None where drift is not monitored.
+        drift: `torchbank.drift.DriftMonitor`; None where drift is not monitored.
+        gate: `torchbank.drift.FreshnessGate`, the age limit of ``max_age="auto"``.
+        correction: What rows go through before they are compared, or None.
 
     Raises:
         BankValueError: ``dataset_size`` is needed and not given.
@@ -112,9 +140,20 @@ class XBM(nn.Module):
         if config.memory:
             fields = {"label": torch.int64, "id": torch.int64}
             self.bank = MemoryBank(rows_of(config.capacity, dataset_size), config.dim, fields=fields, metric="cosine")
-        self.drift = None
+        self.drift = self.slow_drift = None
+        self._probes: Batch | None = None
         if config.monitor_drift:
-            self.drift = RevisitDrift(known(dataset_size, "monitor_drift=True keeps a row an image"), config.dim)
+            instances = known(dataset_size, "monitor_drift=True keeps a row an image")
+            self.drift = DriftMonitor(config.dim, instances=instances, fields={"label": torch.int64})
+            self.slow_drift = SlowDrift(min(_PROBES, instances), config.dim)
+        self.gate = FreshnessGate(floor=config.fidelity_floor)
+        self.correction = _build_correction(config)
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+        # The step at which the memory begins; -1 for one that is not known yet.
+        start = -1 if config.start_step == "auto" else config.start_step
+        self.register_buffer("started", torch.full((), start, dtype=torch.int64))
+        self._read_counters()
+        self.register_load_state_dict_post_hook(lambda module, _: module._read_counters())
 
     def forward(self, batch: Batch, *, step: int) -> MethodOutput:
         """One step of the paper's algorithm.
@@ -124,44 +163,102 @@ class XBM(nn.Module):
             step: Updates made so far; the memory begins once ``config.start_step`` are made.
 
         Returns:
-            The loss, and as logs each term, for the contrastive loss with its positive pairs and active negatives
-            an anchor, and how full and how old the memory is.
+            The loss, and as logs each term with its positive pairs and active negatives an anchor and how far apart
+            both are, and how full and how old the memory is. For other losses than the contrastive, pairs are counted
+            as that of margin 0.5 would.
         """
         config = self.config
+        if config.start_step == "auto" and self.bank is not None and self.bank.is_shared:
+            msg = (
+                "start_step='auto' is found by each process from its own images, and those that share a memory begin "
+                "together; give a number of steps, or let each have its own (bank_mode='local')"
+            )
+            raise BankValueError(msg)
         embeddings = self.encoder(batch.images)
-        warm = step >= config.start_step
-        loss, logs = self._term(embeddings, batch, None, rows=len(batch.ids), step=step)
-        if self.bank is not None and warm:
+        begun = 0 <= self._started <= step
+        # An image's own copies, in the batch or remembered, are no pairs.
+        own: dict[str, Any] = {"labels": batch.labels, "ids": batch.ids}
+        loss, logs = self._term("batch", embeddings, None, rows=len(batch.ids), **own)
+        if begun or config.start_step == "auto":
+            self._look(embeddings, batch, step=step)
+        if self.bank is not None and begun:
             # The batch is remembered before the memory is read, as in the paper.
             self.bank.push(embeddings, label=batch.labels, id=batch.ids, step=step)
             logs |= memory_logs(self.bank, step)
-            memory_loss, more = self._term(embeddings, batch, self.bank, rows=logs["memory_rows"], step=step)
+            if config.max_age == "auto":
+                logs["memory_age_limit"] = self.gate.limit.clamp_max(step)
+            ages = {"max_age": self._max_age(), "half_life": config.half_life, "step": step}
+            memory = self.bank if self.correction is None else self.bank.transformed(self.correction)
+            memory_loss, more = self._term("memory", embeddings, memory, rows=logs["memory_rows"], **own, **ages)
             loss, logs = loss + config.memory_weight * memory_loss, logs | more
-        if self.drift is not None and warm:
-            self.drift.observe(embeddings, batch.ids, step=step)
+        if self.slow_drift is not None and self._probes is not None and self.slow_drift.due(step):
+            now = encode(self.encoder, [self._probes]).embeddings.to(embeddings.device)
+            logs |= {f"drift_{lag}": value for lag, value in self.slow_drift.observe(now, step=step).items()}
         return MethodOutput(loss, logs)
 
+    def probe(self, batches: Iterable[Batch]) -> None:
+        """Take the images whose drift over 10, 100 and 1,000 steps is logged from here on.
+
+        Args:
+            batches: Training images, the same each time; up to 32 of them are kept, but not in the state.
+        """
+        if self.slow_drift is not None:
+            columns = zip(*_until(_PROBES, batches), strict=True)
+            self._probes = Batch(*(torch.cat(column)[:_PROBES] for column in columns))
+
+    def _look(self, embeddings: Tensor, batch: Batch, *, step: int) -> None:
+        """Tell monitor and correction what the encoder makes of these images now."""
+        now = nn.functional.normalize(embeddings.detach().float(), dim=1)
+        if isinstance(self.correction, MomentMatching):
+            self.correction.observe(now)
+        if self.drift is not None:
+            found = self.drift.observe(now, batch.ids, step=step, label=batch.labels)
+            if isinstance(self.correction, LocalDrift):
+                self.correction.observe(found, step=step)
+
     def _term(
-        self, embeddings: Tensor, batch: Batch, bank: MemoryBank | None, *, rows: int | Tensor, step: int
+        self, term: str, embeddings: Tensor, source: RowSource | None, *, rows: int | Tensor, **compared: Any
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss over the batch itself or over the memory, and what to log of it."""
-        config, term = self.config, "batch" if bank is None else "memory"
-        margin = _MARGINS[config.loss] if config.margin is None else config.margin
-        # An image's own copies, in the batch or remembered, are no pairs.
-        compared: dict[str, Any] = {"labels": batch.labels, "ids": batch.ids, "max_age": config.max_age, "step": step}
-        if config.loss == "triplet":
-            loss = losses.triplet(embeddings, bank, margin=margin, **compared)
-        elif config.loss == "multi-similarity":
-            loss = losses.multi_similarity(embeddings, bank, epsilon=margin, **compared)
+        if self.config.loss == "contrastive":
+            pairs = losses.contrastive_pairs(embeddings, source, margin=self.margin, **compared)
+            loss = pairs.loss(self.config.batch_normalize if source is None else self.config.memory_normalize)
+            logs = pair_logs(term, pairs, rows=rows)
         else:
-            pairs = losses.contrastive_pairs(embeddings, bank, margin=margin, **compared)
-            loss = pairs.loss(config.batch_normalize if bank is None else config.memory_normalize)
-            return loss, _pair_logs(term, pairs, loss, rows=rows)
-        return loss, {f"{term}_loss": loss.detach()}
+            loss = self._loss(embeddings, source, **compared)
+            logs = sampled_pair_logs(term, embeddings, source, rows=rows, **compared)
+        return loss, {f"{term}_loss": loss.detach(), **logs}
+
+    def row_loss(self, queries: Tensor, rows: RowSource, fields: dict[str, Tensor]) -> Tensor:
+        """The memory term over any rows, for `torchbank.drift.DriftMonitor.measure`.
+
+        Args:
+            queries: ``(batch, dim)``.
+            rows: With fields ``label`` and ``id``.
+            fields: Those of the queries.
+        """
+        return self._loss(queries, rows, labels=fields["label"], ids=fields["id"])
+
+    def _loss(self, embeddings: Tensor, source: RowSource | None, **compared: Any) -> Tensor:
+        """The memory term over any rows, or another loss than the contrastive over the batch."""
+        if self.config.loss == "triplet":
+            return losses.triplet(embeddings, source, margin=self.margin, **compared)
+        if self.config.loss == "multi-similarity":
+            return losses.multi_similarity(embeddings, source, epsilon=self.margin, **compared)
+        normalize = self.config.memory_normalize
+        return losses.contrastive(embeddings, source, margin=self.margin, normalize=normalize, **compared)
+
+    def _max_age(self) -> int | Tensor | None:
+        return self.gate.limit if self.config.max_age == "auto" else self.config.max_age
+
+    @property
+    def margin(self) -> float:
+        """That of the settings, or the paper's for the loss."""
+        return _MARGINS[self.config.loss] if self.config.margin is None else self.config.margin
 
     def wants_prefill(self, step: int) -> bool:
         """Whether `prefill` is due before this step: once, when the warm-up is over."""
-        return self.bank is not None and self.config.prefill and step == self.config.start_step
+        return self.bank is not None and self.config.prefill and step == self._started
 
     def prefill(self, batches: Iterable[Batch]) -> None:
         """Fill the memory with the warmed-up model's embeddings of random training images.
@@ -175,10 +272,32 @@ class XBM(nn.Module):
             return
         encoded = encode(self.encoder, _until(self.bank.capacity, batches))
         embeddings, labels, ids = (tensor.to(self.bank.device) for tensor in encoded)
-        self.bank.push(embeddings, label=labels, id=ids, step=self.config.start_step)
+        self.bank.push(embeddings, label=labels, id=ids, step=self._started)
 
     def after_step(self) -> None:
-        """Nothing: the memory holds the online encoder's embeddings, there is no teacher to move."""
+        """Measure fidelity now and then, and follow it; there is no teacher to move."""
+        self.updates += 1
+        self._updates += 1
+        if self.drift is None or self._updates % _MEASURE_EVERY:
+            return
+        self.drift.measure(self.row_loss)
+        self.gate.follow(self.drift)
+        if self._started < 0 and self.gate.is_open:
+            self._started = int(self.drift.clock) + 1
+            self.started.fill_(self._started)
+            self.drift.reset()
+
+    def _read_counters(self) -> None:
+        """Host copies, so that a step need not wait for the device to know whether something is due."""
+        self._updates, self._started = int(self.updates), int(self.started)
+
+
+def _build_correction(config: XBMConfig) -> MomentMatching | LocalDrift | None:
+    if config.correction == "sdc":
+        return LocalDrift(config.dim)
+    if config.correction == "axbn":
+        return MomentMatching(config.dim, noise_ratio=_NOISE_RATIO)
+    return MomentMatching(config.dim) if config.correction == "xbn" else None
 
 
 def _until(rows: int, batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -188,16 +307,3 @@ def _until(rows: int, batches: Iterable[Batch]) -> Iterator[Batch]:
         rows -= len(batch.ids)
         if rows <= 0:
             return
-
-
-def _pair_logs(term: str, pairs: ContrastivePairs, loss: Tensor, *, rows: int | Tensor) -> dict[str, Tensor]:
-    """The term, its pairs an anchor, the fraction of rows that are active, and how similar positives are."""
-    positives = pairs.positives.count.sum()
-    distance = pairs.positives.value.detach().sum() / positives.clamp_min(1)
-    return {
-        f"{term}_loss": loss.detach(),
-        f"{term}_positives": pairs.positives.count.mean(),
-        f"{term}_active_negatives": pairs.negatives.count.mean(),
-        f"{term}_active_fraction": pairs.negatives.count.mean() / rows,
-        f"{term}_positive_similarity": torch.where(positives > 0, 1 - distance, 0.0),
-    }

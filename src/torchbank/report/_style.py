@@ -81,6 +81,14 @@ def mark_step(axes: "Axes", step: int | None, text: str) -> None:
     )
 
 
+def drawable(text: str) -> str:
+    """A text, or nothing where the font has not all of its characters: a row of boxes tells nobody anything."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    known = get_font(findfont(FontProperties())).get_charmap()
+    return text if all(ord(character) in known for character in text) else ""
+
+
 def thousands(axis: "Axis") -> None:
     """Write ticks as 2,000."""
     from matplotlib.ticker import StrMethodFormatter

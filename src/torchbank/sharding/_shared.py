@@ -23,6 +23,7 @@ class SharedBank(Bank):
         ranks: Who shares it.
     """
 
+    is_shared = True
     ranks: Ranks
 
     def _push(

@@ -3,7 +3,7 @@
 from torchbank.training._checkpoint import load_checkpoint, recover_checkpoint, save_checkpoint
 from torchbank.training._clock import StepClock
 from torchbank.training._config import TrainingConfig
-from torchbank.training._evaluation import EVALUATION_BATCH, Evaluated, evaluate
+from torchbank.training._evaluation import EVALUATION_BATCH, Evaluated, evaluate, retrieve
 from torchbank.training._finite import LossWatch
 from torchbank.training._loop import FitResult, Loop, Progress, fit
 from torchbank.training._metrics import LogWindow, MetricsWriter, read_metrics
@@ -46,6 +46,7 @@ __all__ = [
     "read_metrics",
     "recover_checkpoint",
     "restore_random_state",
+    "retrieve",
     "save_checkpoint",
     "seed_everything",
     "unpack",

@@ -53,12 +53,15 @@ class TrainingBatches:
             return batch._replace(images=changed)
         return data.ViewBatch(changed, batch.labels, batch.ids)
 
-    def once(self) -> Iterator[AnyBatch]:
-        """All examples in random order, as they are, to fill a memory with; this process's share, if that is shared."""
+    def once(self, *, shared: bool = False) -> Iterator[AnyBatch]:
+        """All examples in random order, as they are.
+
+        Args:
+            shared: Whether each process gets a share, as many as the others.
+        """
         generator = torch.Generator().manual_seed(self.sampler.seed)
         order = torch.randperm(len(self.examples), generator=generator)
-        if self.config.bank_mode != "local":
-            # As many for each process, which push them together.
+        if shared:
             order = order[: len(order) // self.ranks * self.ranks][self.rank :: self.ranks]
         rows = [block.tolist() for block in order.split(EVALUATION_BATCH)]
         batches = data.loader(self.examples, batch_sampler=rows, num_workers=self.config.workers)

@@ -30,7 +30,7 @@ def evaluate(encoder: nn.Module, split: data.Split, *, workers: int = 0) -> Eval
     - Text pairs: how often a text finds its partner (`torchbank.evaluation.paired_retrieval`), both ways.
     - Images whose classes are all trained on (`shares_classes`): accuracy of a vote of the 200 nearest training
       images, each weighted by exp(similarity / 0.1) (`torchbank.evaluation.knn`, preset "instdisc").
-    - Other images: retrieval among the test images (`torchbank.evaluation.retrieval`).
+    - Other images: retrieval, by the protocol of their data set (`retrieve`).
 
     Args:
         encoder: What is scored.
@@ -52,4 +52,26 @@ def evaluate(encoder: nn.Module, split: data.Split, *, workers: int = 0) -> Eval
         knn = evaluation.knn(train, test, preset="instdisc", ks=(min(NEIGHBORS, len(split.train)),))
         (k, accuracy), *_ = knn.accuracy.items()
         return Evaluated(test, {"knn_accuracy": accuracy, "knn_k": k, "knn_temperature": knn.temperature})
-    return Evaluated(test, evaluation.retrieval(test.embeddings, test.labels).as_dict())
+    return Evaluated(test, retrieve(split.test, test).as_dict())
+
+
+def retrieve(examples: data.LabelledExamples, encoded: encoders.Encoded) -> evaluation.RetrievalScores:
+    """Score retrieval among images, by the protocol of their data set.
+
+    - `torchbank.data.SelfRetrieval`: every image looks for the others (`torchbank.evaluation.retrieval`).
+    - `torchbank.data.QueryGallery`: queries look in their gallery (`torchbank.evaluation.query_gallery`).
+    - `torchbank.data.RandomGallery`: one random image of each class is looked for
+      (`torchbank.evaluation.random_gallery`).
+
+    Args:
+        examples: The images; what has no protocol is scored by `torchbank.evaluation.retrieval`.
+        encoded: Their embeddings, one row an image.
+    """
+    match getattr(examples, "protocol", data.SelfRetrieval()):
+        case data.QueryGallery(is_query=is_query, ks=ks):
+            queries, gallery = (encoders.Encoded(*(part[rows] for part in encoded)) for rows in (is_query, ~is_query))
+            return evaluation.query_gallery(queries, gallery, ks=ks)
+        case data.RandomGallery(ks=ks, draws=draws):
+            return evaluation.random_gallery(encoded.embeddings, encoded.labels, draws=draws, ks=ks)
+        case protocol:
+            return evaluation.retrieval(encoded.embeddings, encoded.labels, ks=protocol.ks)

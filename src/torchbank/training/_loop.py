@@ -8,6 +8,8 @@ A method is any `torch.nn.Module` with
 - ``before_step()``, if it has one: called when the gradients are whole and unscaled, to clip them;
 - ``after_step()``: called after each update of the weights, also where that took several batches;
 - ``wants_prefill(step)``, ``prefill(batches)``: whether its memory is filled before this step, and from what;
+- ``probe(batches)``, if it has one: called once before the first step, also of a run that goes on, with random
+  training images, always in the same order, to be looked at again and again;
 - ``bank``: its memory bank, or None.
 
 The loop owns everything else: batches, device, precision, updates, evaluation, metrics and checkpoints.
@@ -94,8 +96,7 @@ def fit(
     Raises:
         BankStateError: The checkpoint does not fit, or the loss is not finite: the message tells at which step,
             and the last checkpoint stays as it was.
-        BankValueError: The device cannot run at that precision, there are too few images for a batch, or the
-            encoder does not give one vector an image.
+        BankValueError: There are too few images for a batch, or the encoder does not give one vector an image.
     """
     return Loop(method, split, config).run(folder, resume=resume, on_progress=on_progress)
 
@@ -109,8 +110,7 @@ class Loop:
         config: See `fit`.
 
     Raises:
-        BankValueError: The device cannot run at that precision, there are too few images for a batch, or the
-            encoder does not give one vector an image.
+        BankValueError: There are too few images for a batch, or the encoder does not give one vector an image.
         BankKeyError: There is no such augmentation.
         UnreadableImageError: One of the first images cannot be read.
     """
@@ -169,10 +169,12 @@ class Loop:
     def _train(self) -> None:
         """All steps that are left."""
         self.method.train()
+        if hasattr(self.method, "probe"):
+            self.method.probe(self.batches.once())
         self.clock.start()
         while self.step < self.config.steps:
             if self.method.wants_prefill(self.step):
-                self.method.prefill(self.batches.once())
+                self.method.prefill(self.batches.once(shared=self.config.bank_mode != "local"))
             self.update(self.batches.draw, step=self.step, observe=self._observe)
             self.step += 1
             if _due(self.step, self.config.log_every) or self.step == self.config.steps:

@@ -116,6 +116,16 @@ class RunFolder:
         return self.path / "evaluation.json"
 
     @property
+    def audit(self) -> Path:
+        """Images whose label looks wrong, and near-duplicates."""
+        return self.path / "audit"
+
+    @property
+    def drift(self) -> Path:
+        """How stale the memory was and is, after ``torchbank drift``."""
+        return self.path / "drift.json"
+
+    @property
     def plots(self) -> Path:
         """Pictures."""
         return self.path / "plots"

@@ -42,7 +42,8 @@ def summarize(
         "batch_size": config.batch_size * config.accumulate * ranks,
         "parameters": sum(parameter.numel() for parameter in method.parameters() if parameter.requires_grad),
         "bank": _bank_facts(method),
-        "drift": _drift_facts(method),
+        "drift": _by_age(method, "by_age"),
+        "fidelity": _by_age(method, "fidelity_by_age"),
         "timing": {
             "milliseconds_per_step": round(clock.milliseconds_per_step(), 3),
             "steps_per_second": round(clock.steps_per_second(), 3),
@@ -111,9 +112,10 @@ def _bank_facts(method: nn.Module) -> dict[str, Any] | None:
     return {"rows": len(bank), "capacity": bank.capacity, "bytes": bank.nbytes}
 
 
-def _drift_facts(method: nn.Module) -> dict[str, list[float]] | None:
-    drift = getattr(method, "drift", None)
-    return None if drift is None else {name: values.tolist() for name, values in drift.by_age()._asdict().items()}
+def _by_age(method: nn.Module, what: str) -> dict[str, list[float]] | None:
+    """What the method's ``drift`` says by age, column by column."""
+    table = getattr(getattr(method, "drift", None), what, None)
+    return None if table is None else {name: values.tolist() for name, values in table()._asdict().items()}
 
 
 def _package_versions() -> dict[str, str]:

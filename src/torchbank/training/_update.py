@@ -4,9 +4,9 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
-from torchbank.errors import BankValueError
 from torchbank.sharding import keep_local, replicate, shard
 from torchbank.training._batches import AnyBatch
 from torchbank.training._config import TrainingConfig
@@ -15,6 +15,8 @@ from torchbank.training._schedule import apply_schedules, build_optimizer
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+_PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Update:
@@ -27,7 +29,7 @@ class Update:
     Args:
         method: Moved to the device and, with several processes, wrapped; its bank is shared as the settings say.
         config: The settings.
-        accelerator: Device, precision and processes.
+        accelerator: Device and processes.
     """
 
     def __init__(self, method: nn.Module, config: TrainingConfig, accelerator: "Accelerator") -> None:
@@ -38,7 +40,9 @@ class Update:
             _share_bank(method, config)
         keep_local(method)
         self.forward = accelerator.prepare_model(method)
-        self.optimizer = accelerator.prepare_optimizer(build_optimizer(method.parameters(), config))
+        self.optimizer = build_optimizer(method.parameters(), config)
+        # It does nothing where it is not enabled.
+        self.scaler = torch.amp.GradScaler(accelerator.device.type, enabled=config.precision == "fp16")
         self.activation_bytes = 0
 
     def __call__(
@@ -59,47 +63,40 @@ class Update:
             with nullcontext() if is_last else self.accelerator.no_sync(self.forward):
                 output = self._forward(draw(), step)
                 observe({"loss": output.loss, **output.logs})
-                self.accelerator.backward(output.loss / batches if batches > 1 else output.loss)
+                # In float32: a scaled loss of 16 bits overflows.
+                loss = output.loss.float()
+                self.scaler.scale(loss / batches if batches > 1 else loss).backward()
         if hasattr(self.method, "before_step"):
-            self.accelerator.unscale_gradients(self.optimizer)
+            self.scaler.unscale_(self.optimizer)
             self.method.before_step()
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.method.after_step()
 
     def _forward(self, batch: AnyBatch, step: int) -> Any:
-        if step + 1 < self.config.steps:
-            return self.forward(batch, step=step)
-        with count_saved_bytes(self.method) as saved:
+        is_last = step + 1 == self.config.steps
+        with self._autocast(), count_saved_bytes(self.method) if is_last else nullcontext() as saved:
             output = self.forward(batch, step=step)
-        self.activation_bytes = saved.total
+        if saved is not None:
+            self.activation_bytes = saved.total
         return output
+
+    def _autocast(self) -> torch.autocast:
+        device, dtype = self.accelerator.device.type, _PRECISIONS[self.config.precision]
+        return torch.autocast(device, dtype, enabled=dtype != torch.float32)
 
     def parts(self) -> dict[str, Any]:
         """What keeps its state in a ``state_dict``, by name in the checkpoint."""
-        scaler = self.accelerator.scaler
-        parts = {"method": self.method, "optimizer": self.optimizer}
-        return parts if scaler is None else {**parts, "scaler": scaler}
+        return {"method": self.method, "optimizer": self.optimizer, "scaler": self.scaler}
 
 
 def build_accelerator(config: TrainingConfig) -> "Accelerator":
-    """Device, precision and processes of a run.
-
-    Raises:
-        BankValueError: The device cannot run at that precision.
-    """
+    """Device and processes of a run."""
     from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
 
-    precision = "no" if config.precision == "fp32" else config.precision
-    # accelerate remembers the precision of the first run of a process and would refuse another one to the next.
-    if AcceleratorState._shared_state.get("_mixed_precision", precision) != precision:
-        AcceleratorState._reset_state()
-    try:
-        return Accelerator(cpu=config.device == "cpu", mixed_precision=precision)
-    except ValueError as error:
-        msg = f"cannot train with precision {config.precision!r} on device {config.device!r}: {error}"
-        raise BankValueError(msg) from error
+    # Precision is no part of it: accelerate keeps that of the first run of a process, and refuses another to the next.
+    return Accelerator(cpu=config.device == "cpu", mixed_precision="no")
 
 
 def _share_bank(method: Any, config: TrainingConfig) -> None:

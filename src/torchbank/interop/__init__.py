@@ -1,0 +1,5 @@
+"""Losses of other libraries, over a bank."""
+
+from torchbank.interop._pml import pml
+
+__all__ = ["pml"]
