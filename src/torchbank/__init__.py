@@ -10,7 +10,7 @@ their old ids back, needs ``torchbank[tracking]``.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from torchbank import banks, drift, errors, io, losses, reads
+from torchbank import banks, drift, errors, io, losses, reads, sharding
 from torchbank.banks import (
     Bank,
     BankView,
@@ -23,6 +23,7 @@ from torchbank.banks import (
 from torchbank.drift import MomentumEncoder
 from torchbank.io import load
 from torchbank.reads import Neighbors, PairFunction, PairSum, Readout
+from torchbank.sharding import replicate, shard
 
 if TYPE_CHECKING:
     from torchbank import data, encoders, evaluation, interop, methods, report, tracking, training
@@ -54,7 +55,10 @@ __all__ = [
     "losses",
     "methods",
     "reads",
+    "replicate",
     "report",
+    "shard",
+    "sharding",
     "tracking",
     "training",
 ]

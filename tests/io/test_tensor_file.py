@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from torchbank.errors import BankError, BankFileNotFoundError, FileFormatError
-from torchbank.io import read_header, read_tensors, write_tensors
+from torchbank.io import read_header, read_tensors, write_pieces, write_tensors
 
 HEADER = {"kind": "test", "sizes": [1, 2], "nested": {"name": "ö"}}
 
@@ -116,3 +116,14 @@ def test_read__no_file(tmp_path, read):
     assert isinstance(error.value, FileNotFoundError)
     with pytest.raises(FileFormatError, match="is a folder; expected a file"):
         read(tmp_path)
+
+
+def test_pieces__the_tensors_that_they_make(tmp_path):
+    tensors = {"rows": torch.rand(5, 3, dtype=torch.float64), "half": torch.rand(5).half(), "seen": torch.ones(()) > 0}
+    shapes = {name: tensor.to("meta") for name, tensor in tensors.items()}
+    pieces = {"rows": [tensors["rows"][:2], tensors["rows"][2:]], "half": tensors["half"].split(1)}
+    write_pieces(tmp_path / "file", shapes, lambda name: pieces.get(name, [tensors["seen"]]), {"of": "pieces"})
+    read, header = read_tensors(tmp_path / "file")
+    assert header == {"of": "pieces"}
+    assert read.keys() == tensors.keys()
+    assert all(torch.equal(read[name], tensor) for name, tensor in tensors.items())

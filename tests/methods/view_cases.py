@@ -44,17 +44,21 @@ def train(method, steps, first=0, views=2, learning_rate=0.1):
     optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], learning_rate)
     losses = []
     for step, batch in enumerate(batches(steps, views)):
-        if step < first:
-            continue
-        output = method(batch, step=step)
-        optimizer.zero_grad()
-        output.loss.backward()
-        if hasattr(method, "before_step"):
-            method.before_step()
-        optimizer.step()
-        method.after_step()
-        losses.append(output.loss.item())
+        if step >= first:
+            losses.append(update(method, method, optimizer, batch, step=step).loss.item())
     return losses
+
+
+def update(method, forward, optimizer, batch, *, step):
+    """One update of a method, whose forward pass may be that of a wrapper; returns its output."""
+    output = forward(batch, step=step)
+    optimizer.zero_grad()
+    output.loss.backward()
+    if hasattr(method, "before_step"):
+        method.before_step()
+    optimizer.step()
+    method.after_step()
+    return output
 
 
 def unit(embeddings):

@@ -1,13 +1,15 @@
-"""Two real processes with gloo: one model, each its own batches, bank and part of the checkpoint."""
+"""Two real processes with gloo: one model, each its own batches and part of the checkpoint, and a bank."""
 
 import os
 import socket
 import subprocess
 import sys
 
+import pytest
 import tiny_run
 import torch
 
+import torchbank as tb
 from torchbank.training import RunFolder, load_checkpoint, read_metrics
 
 
@@ -17,7 +19,8 @@ def _free_port() -> int:
         return listener.getsockname()[1]
 
 
-def test_two_processes__learn_one_model_and_resume(tmp_path):
+@pytest.mark.parametrize("bank_mode", ["replicated", "sharded", "local"])
+def test_two_processes__learn_one_model_and_resume(tmp_path, bank_mode):
     folder = RunFolder(tmp_path / "run")
     # What torchrun sets.
     shared = {
@@ -28,6 +31,7 @@ def test_two_processes__learn_one_model_and_resume(tmp_path):
         "MASTER_PORT": str(_free_port()),
     }
     command = [sys.executable, tiny_run.__file__, str(folder.path), "tiny", "new", "resume"]
+    shared["BANK_MODE"] = bank_mode
     processes = [
         subprocess.Popen(command, env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}, stderr=subprocess.PIPE)
         for rank in (0, 1)
@@ -42,7 +46,11 @@ def test_two_processes__learn_one_model_and_resume(tmp_path):
     remembered = [name for name in first["method"] if name.startswith("bank.") and name.endswith("embeddings")]
     assert remembered
     for name in remembered:
-        assert not torch.equal(first["method"][name], second["method"][name]), name
+        equal = bank_mode == "replicated" and name == "bank.embeddings"
+        assert torch.equal(first["method"][name], second["method"][name]) == equal, name
+    rows = 48  # all that the bank holds
+    assert len(tb.load(folder.bank)) == rows
+    assert len(first["method"]["bank.steps"]) == (rows // 2 if bank_mode == "sharded" else rows)
 
     summary = folder.read_summary()
     assert (summary["machine"]["processes"], summary["batch_size"]) == (2, 16)

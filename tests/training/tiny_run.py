@@ -4,6 +4,7 @@ Run as a script it trains in a process of its own, to be killed:
 ``python tiny_run.py FOLDER tiny|longer new|resume ...``.
 """
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from torchbank.io import read_tensors
 from torchbank.training import FitResult, RunFolder, TrainingConfig
 
 TINY = TrainingConfig(
+    bank_mode=os.environ.get("BANK_MODE", "replicated"),
     steps=24,
     seed=3,
     classes_per_batch=4,

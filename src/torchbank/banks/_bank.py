@@ -84,6 +84,9 @@ class Bank(Contents, Reading, nn.Module, ABC):
     registry: ClassVar[dict[str, type["Bank"]]] = {}
     """Every bank class by name, so that a file can name its class."""
 
+    is_shared: ClassVar[bool] = False
+    """Whether several processes have it together: see `torchbank.replicate` and `torchbank.shard`."""
+
     # Files lie above banks in the house, so torchbank.io puts its writer here when it is imported.
     _writer: ClassVar[Callable[..., None] | None] = None
 
@@ -96,8 +99,10 @@ class Bank(Contents, Reading, nn.Module, ABC):
     rejected: Tensor
     metric_code: Tensor
 
-    def __init_subclass__(cls, **arguments: Any) -> None:
+    def __init_subclass__(cls, *, registered: bool = True, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
+        if not registered:
+            return
         known = Bank.registry.get(cls.__name__, cls)
         # Only ours are kept: a class of a user's own may be defined again, as a notebook cell does.
         if known.__module__.startswith("torchbank.") and known.__module__ != cls.__module__:
@@ -125,7 +130,9 @@ class Bank(Contents, Reading, nn.Module, ABC):
         self.replacement = replacement
         counters = {name: torch.zeros((), dtype=torch.int64, device=device) for name in COUNTERS}
         code = torch.tensor(METRICS.index(metric), device=device)
-        replacement.to(code.device)
+        # Of a bank that only describes another one, the rule keeps its values.
+        if not code.is_meta:
+            replacement.to(code.device)
         # Last of what may fail, so that no file is left behind.
         self._placement = Placement(self.schema, storage, code.device)
         for name, tensor in {**self._placement.columns, **counters, "metric_code": code}.items():

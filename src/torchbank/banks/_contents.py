@@ -4,15 +4,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from torchbank.banks._doors import check_below, check_int64, check_size
 from torchbank.banks._placement import Placement
+from torchbank.banks._reading import Table
 from torchbank.banks._replacement import Replacement
 from torchbank.banks._subset import Subset
 from torchbank.banks._view import BankView
 from torchbank.errors import BankValueError
+from torchbank.reads import passing
 
 
 class Contents(ABC):
@@ -28,6 +30,10 @@ class Contents(ABC):
     metric: str
     _placement: Placement
 
+    @abstractmethod
+    def _table(self) -> Table:
+        """The rows as they are read."""
+
     @property
     @abstractmethod
     def device(self) -> torch.device:
@@ -40,8 +46,12 @@ class Contents(ABC):
 
     def __len__(self) -> int:
         """The rows there are. Waits for the device."""
+        return int(self.count())
+
+    def count(self) -> Int64[Tensor, ""]:
+        """``len(bank)`` as a 0-d tensor; does not wait for the device."""
         filled = self.replacement.filled(self.total, self.capacity)
-        return int(self._placement.written(self.generations).sum() if filled is None else filled)
+        return self._placement.written(self.generations).sum().to(self.device) if filled is None else filled
 
     @property
     def is_full(self) -> bool:
@@ -60,9 +70,8 @@ class Contents(ABC):
             The rows there are, where slots fill from 0 (ring, reservoir); else every slot, and which are valid.
         """
         slots = self._slots_view()
-        if self.replacement.filled(self.total, self.capacity) is None:
-            return slots
-        return slots.rows(slice(0, len(self)))
+        filled = self.replacement.filled(self.total, self.capacity)
+        return slots if filled is None else slots.rows(slice(0, int(filled)))
 
     def ordered(self) -> BankView:
         """A copy of the rows where they lie, oldest first: exact for a ring, by stamp and slot for the others."""
@@ -154,7 +163,9 @@ class Contents(ABC):
         if self.metric == "cosine":
             embeddings = torch.nn.functional.normalize(embeddings, dim=1)
         masked = not on_host or not bool(rows.valid.all())
-        return Subset(rows._replace(embeddings=embeddings), self.metric, self.clock, masked=masked)
+        table = self._table()
+        rows = rows._replace(embeddings=embeddings)
+        return Subset(rows, self.metric, self.clock, masked=masked, part=table.part, reads=table.reads)
 
     def age(self, step: int | Tensor | None = None) -> Int64[Tensor, " rows"]:
         """How many steps ago each row of `view` was written.
@@ -166,6 +177,28 @@ class Contents(ABC):
             One age for each row of `view`; without meaning where that is not valid.
         """
         return (self.clock if step is None else step) - self.view().steps.to(self.device)
+
+    def mean_age(self, step: int | Tensor | None = None) -> Float[Tensor, ""]:
+        """The mean age of the rows, 0-d; 0 without any. Does not wait for the device.
+
+        Args:
+            step: Now; None is the latest stamp.
+        """
+        return self._summed_age(step) / self.count().clamp_min(1)
+
+    def step_range(self) -> list[int] | None:
+        """The oldest and the newest stamp of a row; None without any. Waits for the device."""
+        ends = []
+        for run in passing(self.steps):
+            steps = self.steps[run][self.generations[run] > 0]
+            if len(steps):
+                ends += [int(steps.min()), int(steps.max())]
+        return [min(ends), max(ends)] if ends else None
+
+    def _summed_age(self, step: int | Tensor | None) -> Int64[Tensor, ""]:
+        written = self._placement.written(self.generations)
+        ages = (self.clock if step is None else step) - self.steps.to(self.device)
+        return ages.masked_fill(~written.to(self.device), 0).sum()
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Int64[Tensor, " n"]:
         """Slots of ``n`` different rows, each row as likely as any other. Waits for the device.
@@ -190,9 +223,13 @@ class Contents(ABC):
         return slots[: blocks * block_size].view(blocks, block_size)
 
     def _shuffled_slots(self, generator: torch.Generator | None) -> Int64[Tensor, " rows"]:
-        slots = self._placement.written(self.generations).nonzero().squeeze(1).to(self.device)
+        slots = self._written_slots()
         where = slots.device if generator is None else generator.device
         return slots[torch.randperm(slots.shape[0], generator=generator, device=where).to(slots.device)]
+
+    def _written_slots(self) -> Int64[Tensor, " rows"]:
+        """The slots that hold a row, ascending."""
+        return self._placement.written(self.generations).nonzero().squeeze(1).to(self.device)
 
     def _copied(self, slots: Int64[Tensor, "..."]) -> BankView:
         """A copy of the rows at ``slots``; of any row where a slot is not valid."""

@@ -23,6 +23,7 @@ class Keyed(Replacement):
     """The row of the same key gives way, mixed into the new one by ``momentum``."""
 
     inputs = ("keys",)
+    looks_at_rows = False
 
     def __init__(self, *, momentum: float, duplicates: Duplicates, normalize: bool) -> None:
         super().__init__()

@@ -33,7 +33,7 @@ def prepare(bank: "Bank", state_dict: dict[str, Any], prefix: str) -> None:
     _check_metric(bank, given["metric_code"])
     for name in _per_slot(bank):
         _check_column(name, own[name], given)
-    if len(given["steps"]) != bank.capacity:
+    if given["steps"].shape != own["steps"].shape:
         moved = _moved(bank, given)
         state_dict.update({prefix + name: value for name, value in moved.items()})
         given.update(moved)

@@ -2,8 +2,8 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import torch
 from jaxtyping import Float, Int64
@@ -33,6 +33,8 @@ class Table(NamedTuple):
         valid: ``(rows,)`` bool, which rows are real, if they may lie anywhere; None is all of them.
         home: Where queries must be, if the rows are offloaded to the host; None is where the rows lie.
         mapping: The mapped file that the columns lie in, if they do.
+        part: Which of all rows these are, where the others lie elsewhere: a given bias is one for all.
+        reads: What reads the rows: the functions of `torchbank.reads`, or others in their place.
     """
 
     embeddings: Tensor
@@ -43,6 +45,17 @@ class Table(NamedTuple):
     valid: Tensor | None = None
     home: torch.device | None = None
     mapping: MappedRows | None = None
+    part: slice | Tensor | None = None
+    reads: "Reads" = reads
+
+
+class Reads(Protocol):
+    """The functions of `torchbank.reads` that a table is read by."""
+
+    attend: Callable[..., Readout]
+    nearest: Callable[..., Neighbors]
+    pair_sum: Callable[..., PairSum]
+    triplet_sum: Callable[..., PairSum]
 
 
 class Reading(ABC):
@@ -106,7 +119,9 @@ class Reading(ABC):
         table = self._table()
         queries = self._queries(queries, table, "attend")
         selection = _selection(table, queries, exclude, include, _Ages(max_age, half_life, step), bias)
-        return reads.attend(queries, table.embeddings, scale=scale, selection=selection, precision=precision, impl=impl)
+        return table.reads.attend(
+            queries, table.embeddings, scale=scale, selection=selection, precision=precision, impl=impl
+        )
 
     def nearest(
         self,
@@ -147,7 +162,7 @@ class Reading(ABC):
         queries = self._queries(queries, table)
         selection = _selection(table, queries, exclude, include, _Ages(max_age, half_life, step), bias)
         metric = "euclidean" if self.metric == "euclidean" else "dot"
-        return reads.nearest(queries, table.embeddings, k, metric=metric, selection=selection, impl=impl)
+        return table.reads.nearest(queries, table.embeddings, k, metric=metric, selection=selection, impl=impl)
 
     def pair_sum(
         self,
@@ -190,7 +205,7 @@ class Reading(ABC):
         queries = self._queries(queries, table, "pair_sum")
         selection = _selection(table, queries, exclude, include, _Ages(max_age, half_life, step), bias)
         match = None if labels is None else _clause("labels", {"label": labels}, table, queries)[0]
-        return reads.pair_sum(queries, table.embeddings, f, labels=match, selection=selection, impl=impl)
+        return table.reads.pair_sum(queries, table.embeddings, f, labels=match, selection=selection, impl=impl)
 
     def triplet_sum(
         self,
@@ -234,7 +249,7 @@ class Reading(ABC):
         queries = self._queries(queries, table, "triplet_sum")
         selection = _selection(table, queries, exclude, include, _Ages(max_age, half_life, step), bias)
         match = _clause("labels", {"label": labels}, table, queries)[0]
-        return reads.triplet_sum(
+        return table.reads.triplet_sum(
             queries, table.embeddings, labels=match, margin=margin, mining=mining, selection=selection, impl=impl
         )
 
@@ -361,6 +376,8 @@ def _whole_bias(table: Table, bias: Tensor) -> Float[Tensor, " rows"]:
         given = bias.dtype if isinstance(bias, Tensor) else type(bias).__name__
         msg = f"bias is {given}; expected a floating tensor with one value a row"
         raise BankTypeError(msg)
+    if table.part is not None:
+        bias = bias[table.part]
     if bias.shape == (rows,):
         return bias
     there = rows if table.count is None else _host_count(table.count, bias)

@@ -1,7 +1,6 @@
 """The replacement rule of a bank: which slots does this batch take?"""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int64
@@ -26,6 +25,8 @@ class Replacement(nn.Module, ABC):
             finds them among the fields of the incoming rows.
         merges_duplicates: `merge` gives all rows of a batch that take one slot the same embedding, so that
             each of them counts as written.
+        looks_at_rows: Whether `slots` depends on what the bank holds, and not on its capacity alone. Such a bank
+            cannot be sharded: no rank holds all of its rows.
 
     Example:
         Keep the row only where the new one is longer than what the slot holds:
@@ -49,8 +50,9 @@ class Replacement(nn.Module, ABC):
         [0, -1]
     """
 
-    inputs: ClassVar[tuple[str, ...]] = ()
+    inputs: tuple[str, ...] = ()
     merges_duplicates: bool = False
+    looks_at_rows: bool = True
 
     @abstractmethod
     def slots(self, rows: BankView, stored: BankView, total: Int64[Tensor, ""]) -> Int64[Tensor, " batch"]:

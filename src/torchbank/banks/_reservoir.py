@@ -25,6 +25,7 @@ class Reservoir(Replacement):
 
     seed: Tensor
     limit: Tensor
+    looks_at_rows = False
 
     def __init__(self, capacity: int, seed: int) -> None:
         super().__init__()

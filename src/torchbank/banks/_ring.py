@@ -19,6 +19,7 @@ class Ring(Replacement):
     """The oldest row gives way: row number t goes to slot ``(t - offset) % capacity``."""
 
     offset: Tensor
+    looks_at_rows = False
 
     def __init__(self) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from torchbank.banks import Bank, BankView
-from torchbank.errors import BankValueError
+from torchbank.errors import BankStateError, BankValueError
 
 Encode = Callable[[BankView], Tensor]
 """Encodes rows again: a view of them, with fields that tell what they are, to embeddings ``(rows, dim)``."""
@@ -50,6 +50,7 @@ def refresh(bank: Bank, encode: Encode, *, seconds: float, step: int | None = No
     Raises:
         BankValueError: The budget is not above 0 or ``batch_size`` not 1 or more; what ``encode`` gives does not
             fit, or is not finite.
+        BankStateError: Several ranks share the bank.
 
     Example:
         >>> import torch
@@ -67,6 +68,9 @@ def refresh(bank: Bank, encode: Encode, *, seconds: float, step: int | None = No
     if not seconds > 0 or batch_size < 1:
         msg = f"seconds={seconds}, batch_size={batch_size}; expected a budget above 0 and batches of 1 row or more"
         raise BankValueError(msg)
+    if bank.is_shared:
+        msg = "refresh stops by the clock, on each rank that shares this bank at another row; refresh it before sharing"
+        raise BankStateError(msg)
     now = int(bank.clock) if step is None else step
     view = bank.view()
     slots = view.valid.nonzero().squeeze(1)

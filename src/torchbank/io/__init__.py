@@ -6,9 +6,19 @@
 
 from torchbank.banks import Bank
 from torchbank.io._atomic import atomic_write, write_json
-from torchbank.io._bank_file import load, save
-from torchbank.io._tensor_file import read_header, read_tensors, write_tensors
+from torchbank.io._bank_file import describe, load, save, write_bank
+from torchbank.io._tensor_file import read_header, read_tensors, write_pieces, write_tensors
 
-__all__ = ["atomic_write", "load", "read_header", "read_tensors", "save", "write_json", "write_tensors"]
+__all__ = [
+    "atomic_write",
+    "describe",
+    "load",
+    "read_header",
+    "read_tensors",
+    "save",
+    "write_json",
+    "write_pieces",
+    "write_tensors",
+]
 
-Bank._writer = save
+Bank._writer = write_bank

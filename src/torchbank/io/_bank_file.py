@@ -12,7 +12,7 @@ from torch import Tensor
 from torchbank.banks import Bank, parse_storage
 from torchbank.errors import BankError, FileFormatError
 from torchbank.io._tensor_file import copy_column, read_tensors, write_tensors
-from torchbank.reads import passing, release
+from torchbank.reads import release
 
 KIND = "bank"
 READERS = {"gallery": "torchbank.tracking.IdentityGallery.load"}
@@ -46,7 +46,12 @@ def save(bank: Bank, path: str | Path, *, encoder: str | None = None, data: str 
         ...     tb.load(f"{folder}/bank.safetensors").view().embeddings
         tensor([[1., 2.]])
     """
-    write_tensors(path, bank.state_dict(), _describe(bank, encoder, data))
+    bank.save(path, encoder=encoder, data=data)
+
+
+def write_bank(bank: Bank, path: str | Path, *, encoder: str | None, data: str | None) -> None:
+    """`save` for a bank whose rows are all here."""
+    write_tensors(path, bank.state_dict(), describe(bank, encoder, data))
     release(bank.embeddings)
 
 
@@ -96,7 +101,14 @@ def _fill(bank: Bank, path: str | Path, tensors: dict[str, Tensor]) -> None:
         raise FileFormatError(msg) from error
 
 
-def _describe(bank: Bank, encoder: str | None, data: str | None) -> dict[str, Any]:
+def describe(bank: Bank, encoder: str | None, data: str | None) -> dict[str, Any]:
+    """The header of a bank's file.
+
+    Args:
+        bank: The bank.
+        encoder: A fingerprint of what made the embeddings.
+        data: A fingerprint of what was embedded.
+    """
     schema = bank.schema
     return {
         "kind": KIND,
@@ -117,7 +129,7 @@ def _describe(bank: Bank, encoder: str | None, data: str | None) -> dict[str, An
             "pushes": int(bank.pushes),
             "rejected": int(bank.rejected),
         },
-        "steps": _step_range(bank),
+        "steps": bank.step_range(),
         "fingerprints": {"encoder": encoder, "data": data},
         "versions": {
             "torchbank": _version("torchbank"),
@@ -126,16 +138,6 @@ def _describe(bank: Bank, encoder: str | None, data: str | None) -> dict[str, An
         },
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-
-
-def _step_range(bank: Bank) -> list[int] | None:
-    """The oldest and the newest stamp."""
-    ends = []
-    for run in passing(bank.steps):
-        steps = bank.steps[run][bank.generations[run] > 0]
-        if len(steps):
-            ends += [int(steps.min()), int(steps.max())]
-    return [min(ends), max(ends)] if ends else None
 
 
 def _build(

@@ -5,7 +5,7 @@ read the tensors as those of any safetensors file.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,19 @@ from torchbank.reads import passing
 
 FORMAT = 1
 METADATA_KEY = "torchbank"
+DTYPE_NAMES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+"""How safetensors calls the dtypes."""
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
@@ -43,9 +56,48 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], header: Mappi
         ...     read_tensors(f"{folder}/means")
         ({'mean': tensor([1., 1.])}, {'classes': 10})
     """
-    metadata = {METADATA_KEY: json.dumps({"format": FORMAT, "header": dict(header)})}
     plain = _without_shared_memory(tensors)
+    metadata = {METADATA_KEY: _envelope(header)}
     atomic_write(path, lambda temporary: save_file(plain, temporary, metadata))
+
+
+def write_pieces(
+    path: str | Path,
+    tensors: Mapping[str, Tensor],
+    pieces: Callable[[str], Iterable[Tensor]],
+    header: Mapping[str, Any],
+) -> None:
+    """`write_tensors` for tensors that no one holds as a whole.
+
+    Args:
+        path: The file, which is replaced if it exists. Its folder must exist.
+        tensors: What each will be, as tensors on the device ``meta``, in the order in which they are written: the
+            largest numbers first, or readers find them out of alignment.
+        pieces: ``pieces(name)`` gives the parts of a tensor along its first axis, first to last.
+        header: What JSON can hold.
+
+    Raises:
+        BankFileNotFoundError: The folder does not exist.
+        TypeError: JSON cannot hold the header.
+        KeyError: The format has no name for a dtype.
+    """
+    contents: dict[str, Any] = {"__metadata__": {METADATA_KEY: _envelope(header)}}
+    end = 0
+    for name, tensor in tensors.items():
+        begin, end = end, end + tensor.nbytes
+        shape, dtype = list(tensor.shape), DTYPE_NAMES[tensor.dtype]
+        contents[name] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+    text = json.dumps(contents).encode()
+    text += b" " * (-len(text) % 8)
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            for name in tensors:
+                for piece in pieces(name):
+                    piece.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tofile(file)
+
+    atomic_write(path, write)
 
 
 def read_tensors(path: str | Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -112,6 +164,10 @@ def _opened(path: str | Path, device: torch.device | str) -> Iterator[Any]:
     except SafetensorError as error:
         msg = f"{path} is truncated or not a torchbank file ({error})"
         raise FileFormatError(msg) from error
+
+
+def _envelope(header: Mapping[str, Any]) -> str:
+    return json.dumps({"format": FORMAT, "header": dict(header)})
 
 
 def _header(path: str | Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:

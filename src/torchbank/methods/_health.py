@@ -64,15 +64,7 @@ def health_logs(
 
 def memory_logs(bank: Bank, step: int) -> dict[str, Tensor]:
     """Rows and their mean age in steps."""
-    written = bank.generations > 0
-    rows = written.sum()
-    age = (step - bank.steps).masked_fill(~written, 0).sum() / rows.clamp_min(1)
-    return {"memory_rows": rows.float(), "memory_age": age.float()}
-
-
-def rows_in(bank: Bank) -> Tensor:
-    """The rows there are, 0-d float32, without waiting for the device."""
-    return (bank.generations > 0).sum().float()
+    return {"memory_rows": bank.count().float(), "memory_age": bank.mean_age(step).float()}
 
 
 def _entropy(winners: Tensor) -> Tensor:

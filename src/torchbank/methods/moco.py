@@ -15,7 +15,7 @@ from torchbank.banks import MemoryBank
 from torchbank.data import ViewBatch
 from torchbank.drift import MomentumEncoder
 from torchbank.errors import check_choice
-from torchbank.methods._health import health_logs, rows_in
+from torchbank.methods._health import health_logs
 from torchbank.methods._output import MethodOutput
 from torchbank.methods._projection import mlp
 from torchbank.methods._self_supervised import SelfSupervised, check_views
@@ -145,7 +145,7 @@ class MoCo(SelfSupervised):
         first, second = batch.views[:2]
         queries, keys = self._query(first), self._keys(second, step, stream=0)
         loss = self._contrast(queries, keys, batch.ids)
-        collapsed = rows_in(self.bank).log1p()
+        collapsed = self.bank.count().log1p()
         remembered, ids = keys, batch.ids
         if self.config.symmetric:
             more_keys = self._keys(first, step, stream=1)

@@ -168,6 +168,12 @@ class XBM(nn.Module):
             as that of margin 0.5 would.
         """
         config = self.config
+        if config.start_step == "auto" and self.bank is not None and self.bank.is_shared:
+            msg = (
+                "start_step='auto' is found by each process from its own images, and those that share a memory begin "
+                "together; give a number of steps, or let each have its own (bank_mode='local')"
+            )
+            raise BankValueError(msg)
         embeddings = self.encoder(batch.images)
         begun = 0 <= self._started <= step
         # An image's own copies, in the batch or remembered, are no pairs.

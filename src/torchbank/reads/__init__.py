@@ -8,6 +8,7 @@ in a mapped file; `take`, `scatter`, `copy_rows`, `passing` and `release` reach 
 
 from torchbank.reads._attend import attend
 from torchbank.reads._doors import Impl, Precision
+from torchbank.reads._first_order import first_order_only
 from torchbank.reads._mapped import MappedRows, file_size
 from torchbank.reads._nearest import nearest
 from torchbank.reads._pair_function import PairFunction
@@ -15,7 +16,8 @@ from torchbank.reads._pair_sum import SCORE, pair_sum
 from torchbank.reads._results import Neighbors, PairSum, Readout
 from torchbank.reads._selection import Clause, Match, Selection
 from torchbank.reads._staging import copy_rows, passing, release, scatter, take
-from torchbank.reads._triplet_sum import Mining, triplet_sum
+from torchbank.reads._triplet_parts import PositivePairs
+from torchbank.reads._triplet_sum import Mining, triplet_sum, triplet_sum_of_parts
 
 __all__ = [
     "SCORE",
@@ -27,12 +29,14 @@ __all__ = [
     "Neighbors",
     "PairFunction",
     "PairSum",
+    "PositivePairs",
     "Precision",
     "Readout",
     "Selection",
     "attend",
     "copy_rows",
     "file_size",
+    "first_order_only",
     "nearest",
     "pair_sum",
     "passing",
@@ -40,4 +44,5 @@ __all__ = [
     "scatter",
     "take",
     "triplet_sum",
+    "triplet_sum_of_parts",
 ]

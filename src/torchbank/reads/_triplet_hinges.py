@@ -9,6 +9,7 @@ Axes: batch (queries), pairs (a query with one of its positives), positives (pla
 (negatives).
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -96,6 +97,12 @@ class Hinges:
         self.count += slopes.sum(dim=1, dtype=torch.float64)
         self._of_negatives += (slopes * scores).sum(dim=1, dtype=torch.float64)
         return slopes
+
+    def add_up(self, total: Callable[[Tensor], Tensor]) -> None:
+        """Take in what was added elsewhere to hinges of the same positives; ``total`` sums over all of them."""
+        self._histogram = total(self._histogram)
+        self._of_negatives = total(self._of_negatives)
+        self.count = total(self.count)
 
     def slopes_of_positives(self) -> Float[Tensor, "batch positives"]:
         """Minus the weight of the negatives that come too close to each positive; 0 beyond the last."""

@@ -25,6 +25,7 @@ from torchbank.reads._selection import SCHEMA, FlatSelection, Match, Selection, 
 from torchbank.reads._staging import take
 from torchbank.reads._stream import stream
 from torchbank.reads._triplet_hinges import Hinges, SortedPositives, sorted_positives
+from torchbank.reads._triplet_parts import ALONE, Others, PositivePairs
 
 Mining = Literal["all", "semi-hard", "hardest"]
 
@@ -135,28 +136,29 @@ def triplet_sum_blocked(
     margin: float,
     semi_hard: bool,
     selection: Selection,
+    others: Others = ALONE,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Value (batch,), count (batch,) and the gradient of the value by the queries (batch, dim)."""
     positives, negatives = _split(labels, selection)
     found = _pairs(queries, rows, positives)
-    if found is None:
+    if others.any(found is None, queries.device) or found is None:
         parts = [
             triplet_sum_blocked(
-                queries[half], rows, (labels[0][half], labels[1]), margin, semi_hard, selection.of(half)
+                queries[half], rows, (labels[0][half], labels[1]), margin, semi_hard, selection.of(half), others
             )
             for half in torch.arange(len(queries), device=queries.device).tensor_split(2)
         ]
         value, count, gradient = (torch.cat(part) for part in zip(*parts, strict=True))
         return value, count, gradient
     gradient = torch.zeros_like(queries)
-    if not any(len(pairs.query) for pairs in found):
+    (query, scores, weights), own = others.join(_joined(found, queries, weighted=selection.bias is not None))
+    if not len(query):
         return queries.new_zeros(len(queries)), queries.new_zeros(len(queries)), gradient
-    query, scores = torch.cat([pairs.query for pairs in found]), torch.cat([pairs.scores for pairs in found])
-    weights = [pairs.weights for pairs in found if pairs.weights is not None]
-    table, place = sorted_positives(query, scores, torch.cat(weights) if weights else None, len(queries))
+    table, place = sorted_positives(query, scores, weights, len(queries))
     hinges = Hinges(table, margin, semi_hard)
     _push_away(queries, rows, negatives, hinges, gradient)
-    _pull_close(queries, rows, positives, found, hinges.slopes_of_positives()[query, place], gradient)
+    hinges.add_up(others.total)
+    _pull_close(queries, rows, positives, found, hinges.slopes_of_positives()[query, place][own], gradient)
     return hinges.value().to(queries.dtype), hinges.count.to(queries.dtype), gradient
 
 
@@ -185,6 +187,48 @@ def triplet_sum_reference(
         count = hinges.count.to(scores.dtype)
     # where, not a product: a row that was left out may have any score.
     return PairSum(torch.where(slopes != 0, slopes * scores, 0.0).sum(dim=1) + margin * count, count)
+
+
+def triplet_sum_of_parts(
+    queries: Float[Tensor, "batch dim"],
+    rows: Float[Tensor, "rows dim"],
+    *,
+    labels: Match,
+    margin: float,
+    mining: Mining,
+    selection: Selection,
+    others: Others,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`triplet_sum` where a positive and a negative may lie in different parts of the rows, each with its own reader.
+
+    Args:
+        queries: As in `triplet_sum`, like all others; the same in all parts.
+        rows: Of this part.
+        labels: See there.
+        margin: See there.
+        mining: ``"all"`` or ``"semi-hard"``.
+        selection: See there.
+        others: The readers of the other parts.
+
+    Returns:
+        Value (batch,) and count (batch,) over all parts, and this part's share of the gradient (batch, dim).
+    """
+    with without_autocast(queries):
+        queries = queries.to(compute_dtype(queries))
+        rows, selection = real_rows(rows, selection)
+        labels = (labels[0], labels[1][: len(rows)])
+        return triplet_sum_blocked(queries, rows, labels, margin, mining == "semi-hard", selection, others)
+
+
+def _joined(found: "list[_Pairs]", queries: Float[Tensor, "batch dim"], *, weighted: bool) -> PositivePairs:
+    """The pairs of all blocks."""
+    none = queries.new_zeros(0)
+    weights = [none, *(pairs.weights for pairs in found if pairs.weights is not None)]
+    return PositivePairs(
+        torch.cat([none.to(torch.int64), *(pairs.query for pairs in found)]),
+        torch.cat([none, *(pairs.scores for pairs in found)]),
+        torch.cat(weights) if weighted else None,
+    )
 
 
 def _split(labels: Match, selection: Selection) -> tuple[Selection, Selection]:
@@ -261,7 +305,7 @@ def _pull_close(
     gradient: Float[Tensor, "batch dim"],
 ) -> None:
     """Add the positives' part of the gradient."""
-    parts = slopes.split([len(pairs.query) for pairs in found])
+    parts = slopes.split([len(pairs.query) for pairs in found]) if found else ()
     for block, pairs, part in zip(stream(queries, rows, positives), found, parts, strict=True):
         block.scores.zero_().index_put_((pairs.query, pairs.column), part)
         gradient.addmm_(block.scores, block.rows)

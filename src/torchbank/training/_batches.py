@@ -32,6 +32,7 @@ class TrainingBatches:
         self, examples: data.LabelledExamples, config: TrainingConfig, *, device: torch.device, rank: int, ranks: int
     ) -> None:
         self.examples, self.config, self.device = examples, config, device
+        self.rank, self.ranks = rank, ranks
         self.sampler = _sampler(examples, config, rank, ranks)
         self.augment: nn.Module | None = None
         if isinstance(examples, data.LabelledImages):
@@ -52,10 +53,16 @@ class TrainingBatches:
             return batch._replace(images=changed)
         return data.ViewBatch(changed, batch.labels, batch.ids)
 
-    def once(self) -> Iterator[AnyBatch]:
-        """All examples in random order, as they are, to fill a memory with."""
+    def once(self, *, shared: bool = False) -> Iterator[AnyBatch]:
+        """All examples in random order, as they are.
+
+        Args:
+            shared: Whether each process gets a share, as many as the others.
+        """
         generator = torch.Generator().manual_seed(self.sampler.seed)
         order = torch.randperm(len(self.examples), generator=generator)
+        if shared:
+            order = order[: len(order) // self.ranks * self.ranks][self.rank :: self.ranks]
         rows = [block.tolist() for block in order.split(EVALUATION_BATCH)]
         batches = data.loader(self.examples, batch_sampler=rows, num_workers=self.config.workers)
         return map(self._to_device, batches)

@@ -43,6 +43,8 @@ class TrainingConfig:
         log_every: Steps that one line of metrics averages over.
         device: "auto" takes the accelerator where there is one.
         precision: Of the forward pass; weights stay float32. "fp16" is for GPUs, and slow on a CPU.
+        bank_mode: Whose rows the memory bank of several processes holds: "replicated", all of them the rows of all;
+            "sharded", each a part of these; "local", each its own.
         workers: Processes that load images; 0 loads them in the training process.
 
     Raises:
@@ -77,6 +79,7 @@ class TrainingConfig:
     log_every: int = 10
     device: Literal["auto", "cpu"] = "auto"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    bank_mode: Literal["replicated", "sharded", "local"] = "replicated"
     workers: int = 0
 
     def __post_init__(self) -> None:

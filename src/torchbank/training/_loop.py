@@ -174,7 +174,7 @@ class Loop:
         self.clock.start()
         while self.step < self.config.steps:
             if self.method.wants_prefill(self.step):
-                self.method.prefill(self.batches.once())
+                self.method.prefill(self.batches.once(shared=self.config.bank_mode != "local"))
             self.update(self.batches.draw, step=self.step, observe=self._observe)
             self.step += 1
             if _due(self.step, self.config.log_every) or self.step == self.config.steps:
@@ -196,8 +196,8 @@ class Loop:
         summary = summarize(self.method, self.config, self.clock, device=device, ranks=ranks)
         summary = {"scores": scores, **summary, "data": describe_data(self.split)}
         summary["memory"]["activation_bytes"] = self.update.activation_bytes
-        if self.folder is not None and self.accelerator.is_main_process:
-            write_results(self.folder, self.method, summary)
+        if self.folder is not None:
+            write_results(self.folder, self.method, summary, is_main=self.accelerator.is_main_process)
         self.accelerator.wait_for_everyone()
         return FitResult(summary, test)
 

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from torchbank.data import Split
-from torchbank.io import save, write_json, write_tensors
+from torchbank.io import write_json, write_tensors
+from torchbank.sharding import ShardedBank
 from torchbank.training._clock import StepClock
 from torchbank.training._config import TrainingConfig
 from torchbank.training._run_folder import RunFolder
@@ -75,19 +76,26 @@ def describe_data(split: Split) -> dict[str, Any]:
     }
 
 
-def write_results(folder: RunFolder, method: Any, summary: dict[str, Any]) -> None:
+def write_results(folder: RunFolder, method: Any, summary: dict[str, Any], *, is_main: bool = True) -> None:
     """Write the encoder, the bank and, last, the summary: where there is a summary, the run is whole.
+
+    Called by all processes: the rows of a sharded bank come from all of them.
 
     Args:
         folder: The run folder.
         method: A method with an ``encoder`` and a ``bank``, which may be None.
         summary: The content of ``summary.json``.
+        is_main: Whether this process is the one that writes.
     """
+    if not is_main:
+        if isinstance(method.bank, ShardedBank):
+            method.bank.save(folder.bank)
+        return
     images = summary["data"]["train"]["fingerprint"]
     write_tensors(folder.model, method.encoder.state_dict(), {"steps": summary["steps"], "data": images})
     if method.bank is not None:
         weights = hashlib.sha256(folder.model.read_bytes()).hexdigest()
-        save(method.bank, folder.bank, encoder=f"sha256:{weights}", data=f"sha256:{images}")
+        method.bank.save(folder.bank, encoder=f"sha256:{weights}", data=f"sha256:{images}")
     write_json(folder.summary, summary)
 
 

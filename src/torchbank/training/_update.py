@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
-from torchbank.banks import Bank
+from torchbank.sharding import keep_local, replicate, shard
 from torchbank.training._batches import AnyBatch
 from torchbank.training._config import TrainingConfig
 from torchbank.training._saved_bytes import count_saved_bytes
@@ -28,7 +27,7 @@ class Update:
     gradients overflow leaves the weights as they are.
 
     Args:
-        method: Moved to the device and, with several processes, wrapped.
+        method: Moved to the device and, with several processes, wrapped; its bank is shared as the settings say.
         config: The settings.
         accelerator: Device and processes.
     """
@@ -36,7 +35,10 @@ class Update:
     def __init__(self, method: nn.Module, config: TrainingConfig, accelerator: "Accelerator") -> None:
         self.method: Any = method
         self.config, self.accelerator = config, accelerator
-        _keep_banks_local(method)
+        method.to(accelerator.device)
+        if accelerator.num_processes > 1:
+            _share_bank(method, config)
+        keep_local(method)
         self.forward = accelerator.prepare_model(method)
         self.optimizer = build_optimizer(method.parameters(), config)
         # It does nothing where it is not enabled.
@@ -97,12 +99,10 @@ def build_accelerator(config: TrainingConfig) -> "Accelerator":
     return Accelerator(cpu=config.device == "cpu", mixed_precision="no")
 
 
-def _keep_banks_local(method: nn.Module) -> None:
-    """Let each process keep its own bank: DDP would copy rank 0's over the others at every forward pass."""
-    names = [
-        f"{place}.{name}"
-        for place, module in method.named_modules()
-        if isinstance(module, Bank)
-        for name, _ in module.named_buffers()
-    ]
-    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(method, names)
+def _share_bank(method: Any, config: TrainingConfig) -> None:
+    """Let the bank be one of all processes, where it is to be."""
+    if config.bank_mode == "local" or method.bank is None:
+        return
+    share = replicate if config.bank_mode == "replicated" else shard
+    # The short batch at the end of a pass falls to one of the processes.
+    method.bank = share(method.bank, uneven=config.images_per_batch is not None and config.last_batch == "keep")

@@ -1,0 +1,163 @@
+"""Losses and DistributedDataParallel over several ranks, against one process with the whole batch; and the traffic."""
+
+import copy
+from functools import partial
+
+import torch
+from benchmarks.traffic import received
+from shared_cases import raised
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+import torchbank as tb
+from torchbank.errors import BankStateError
+
+ROWS = 6
+SHARED = {"replicated": tb.replicate, "sharded": tb.shard}
+
+
+def ring(capacity=40, dim=4):
+    return tb.MemoryBank(capacity, dim, fields={"label": torch.int64, "id": torch.int64})
+
+
+def labelled(ranks, seed):
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(ranks * ROWS, 3, generator=generator, dtype=torch.float64)
+    labels = torch.randint(3, (ranks * ROWS,), generator=generator)
+    return inputs, labels, torch.arange(len(labels)) + seed * len(labels)
+
+
+def losses_of(embeddings, labels, ids, bank):
+    """Means over queries, whose average over ranks is that of the whole batch."""
+    compared = {"labels": labels, "ids": ids}
+    half = len(embeddings) // 2
+    generator = torch.Generator().manual_seed(bank.total_pushed)
+    blocks = bank.blocks(10, generator=generator)
+    return {
+        "info_nce": tb.losses.info_nce(embeddings, embeddings.detach().roll(1, dims=1), bank, exclude={"id": ids}),
+        "sup_con": tb.losses.sup_con(embeddings, bank, **compared),
+        "contrastive": tb.losses.contrastive(embeddings, bank, max_age=3, **compared),
+        "multi_similarity": tb.losses.multi_similarity(embeddings, bank, half_life=2.0, **compared),
+        "triplet": tb.losses.triplet(embeddings, bank, mining="hardest", **compared),
+        "nce": tb.losses.nce(
+            embeddings, bank.gather(ids[:0].new_zeros(2 * half)).embeddings, bank, noise=blocks[0], log_normalizer=0.5
+        ),
+        "distribution_match": tb.losses.distribution_match(
+            embeddings,
+            embeddings.detach().flip(1),
+            bank,
+            student_temperature=0.2,
+            teacher_temperature=0.1,
+            blocks=blocks,
+        ),
+    }
+
+
+def case_ddp__losses_and_gradients_of_one_process(rank, ranks):
+    torch.manual_seed(0)
+    encoder = nn.Linear(3, 4, dtype=torch.float64)
+    for share in SHARED.values():
+        shared, alone = share(ring()), ring()
+        mine = DistributedDataParallel(copy.deepcopy(encoder))
+        whole = copy.deepcopy(encoder)
+        for seed in range(4):
+            everything = labelled(ranks, seed)
+            inputs, labels, ids = (part.split(ROWS)[rank] for part in everything)
+            embeddings, expected = mine(inputs), whole(everything[0])
+            shared.push(embeddings, label=labels, id=ids)
+            alone.push(expected, label=everything[1], id=everything[2])
+            if seed < 2:
+                continue
+            found = losses_of(embeddings, labels, ids, shared)
+            wanted = losses_of(expected, *everything[1:], alone)
+            means = torch.stack(list(found.values())).detach()
+            distributed.all_reduce(means)
+            torch.testing.assert_close(means / ranks, torch.stack(list(wanted.values())), rtol=1e-9, atol=1e-12)
+            sum(found.values()).backward()
+            sum(wanted.values()).backward()
+            gradients = [[weight.grad for weight in network.parameters()] for network in (mine.module, whole)]
+            for one, other in zip(*gradients, strict=True):
+                torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
+def case_uneven_batches__weighted_by_their_share(rank, ranks):
+    torch.manual_seed(0)
+    encoder = nn.Linear(3, 4, dtype=torch.float64)
+    sizes = [5, 0, 7, 2][:ranks]
+    for share in SHARED.values():
+        shared, alone = share(ring(), uneven=True), ring()
+        mine, whole = copy.deepcopy(encoder), copy.deepcopy(encoder)
+        inputs, labels, ids = (part[: sum(sizes)] for part in labelled(ranks, 3))
+        expected = whole(inputs)
+        alone.push(expected, label=labels, id=ids)
+        own, own_labels, own_ids = (part.split(sizes)[rank] for part in (inputs, labels, ids))
+        embeddings = mine(own)
+        shared.push(embeddings, label=own_labels, id=own_ids)
+        tb.losses.sup_con(expected, alone, labels=labels).backward()
+        loss = tb.losses.sup_con(embeddings, shared, labels=own_labels)
+        # What DDP divides by is the number of ranks.
+        (loss * ranks * sizes[rank] / sum(sizes)).backward()
+        for weight, other in zip(mine.parameters(), whole.parameters(), strict=True):
+            distributed.all_reduce(weight.grad)
+            torch.testing.assert_close(weight.grad / ranks, other.grad, rtol=1e-9, atol=1e-12)
+
+
+class Model(nn.Module):
+    def __init__(self, bank):
+        super().__init__()
+        self.encoder, self.bank = nn.Linear(3, 4), bank
+
+    def forward(self, inputs):
+        return self.encoder(inputs)
+
+
+def case_buffer_broadcast__noticed_and_avoided(rank, ranks):
+    for share in SHARED.values():
+        model = Model(share(tb.MemoryBank(12, 4)))
+        DistributedDataParallel(model)
+        if rank:
+            assert f"rank {rank} holds the buffers of rank 0" in raised(BankStateError, model.state_dict)
+            assert "keep_local" in raised(BankStateError, partial(model.bank.push, torch.ones(1, 4)))
+    for share in (*SHARED.values(), lambda bank: bank):
+        model = tb.sharding.keep_local(Model(share(tb.MemoryBank(12, 4))))
+        local = not hasattr(model.bank, "ranks")
+        wrapped = DistributedDataParallel(model)
+        for step in range(3):
+            rows = wrapped(torch.full((2, 3), float(rank + step)))
+            model.bank.push(rows)
+        assert len(model.bank) == (6 if local else min(12, 6 * ranks))
+        model.state_dict()
+
+
+def case_traffic__as_documented_whatever_the_capacity(rank, ranks):
+    others, b, d, k = ranks - 1, 6, 4, 3
+    sizes = 8  # of a batch, exchanged on the CPU before each question
+    row, queries = 4 * d + 2 * 8, torch.randn(b, d)
+    columns = {"label": torch.arange(b), "id": torch.arange(b)}
+    for capacity in (10, 1_000):
+        replicated, sharded = tb.replicate(ring(capacity)), tb.shard(ring(capacity))
+        for _ in range(3):
+            assert received(partial(replicated.push, queries, **columns)) == others * (b * row + sizes)
+            assert received(partial(sharded.push, queries, **columns)) == others * (b * (row + 8) + sizes)
+        assert received(partial(replicated.nearest, queries, k)) == 0
+        assert received(partial(replicated.attend, queries, scale=1.0)) == 0
+        asked = b * 4 * d + sizes
+        assert received(partial(sharded.attend, queries, scale=1.0)) == others * (asked + b * 4 * (1 + d))
+        assert received(partial(sharded.nearest, queries, k)) == others * (asked + b * 12 * k)
+        scores = partial(sharded.pair_sum, queries, tb.reads.SCORE)
+        assert received(scores) == others * (asked + b * 4 * 2)
+        learns = partial(sharded.pair_sum, queries.clone().requires_grad_(), tb.reads.SCORE)
+        assert received(learns) == others * (asked + b * 4 * (2 + d))
+        ids = {"exclude": {"id": columns["id"]}}
+        assert received(partial(sharded.attend, queries, scale=1.0, **ids)) == others * (asked + b * (8 + 4 * (1 + d)))
+        hardest = partial(sharded.triplet_sum, queries, labels=columns["label"], margin=0.1, mining="hardest")
+        assert received(hardest) == others * 2 * (asked + b * (8 + 4 * (2 + d)))
+        pairs = ranks * (sharded.view().fields["label"][:, None] == columns["label"]).sum()
+        distributed.all_reduce(pairs, distributed.ReduceOp.MAX)
+        every = partial(sharded.triplet_sum, queries, labels=columns["label"], margin=0.1)
+        assert received(every) == others * (asked + b * (8 + 4 * d) + 12 * pairs + sizes)
+        gathered = partial(sharded.gather, columns["id"])
+        assert received(gathered) == others * (b * 8 + sizes + b * (row + 8 + 1))
+        assert received(partial(len, sharded)) == 0
+        assert received(partial(sharded.blocks, 5, generator=torch.Generator())) == 0
+        assert received(partial(tb.sharding.check_replicas, sharded)) <= others * 32
