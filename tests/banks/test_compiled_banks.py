@@ -197,7 +197,9 @@ def test_push__errors_come_out_of_the_graph_and_change_nothing():
     assert_same_state(bank, before)
 
 
-def test_update__compiles():
+def test_update__compiles(tmp_path):
+    # That some other bank lies in a file changes nothing for this one.
+    elsewhere = tb.MemoryBank(4, 2, storage=tmp_path / "rows.bank")
     bank, expected = ring(), ring()
     graph, counter = compiled(lambda *arguments: bank.update(*arguments), "aot_eager")
     for embeddings, labels in batches(20):
@@ -208,5 +210,6 @@ def test_update__compiles():
         assert int(graph(slots, generations, 2 - embeddings)) == int(
             expected.update(slots, generations, 2 - embeddings)
         )
+    assert len(elsewhere) == 0
     assert counter.frame_count <= FAMILIES
     assert_same_state(bank, expected)

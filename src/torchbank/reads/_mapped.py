@@ -88,7 +88,8 @@ def file_size(rows: int, specs: Mapping[str, ColumnSpec]) -> int:
 
 def mapping_of(tensor: Tensor) -> MappedRows | None:
     """The mapping that a tensor is a column of, or rows of one; None for ordinary memory."""
-    if not _MAPPED or not tensor.is_cpu:
+    # Compiled code cannot ask where a tensor lies, and gives no pages back.
+    if not _MAPPED or not tensor.is_cpu or torch.compiler.is_compiling():
         return None
     return _MAPPED.get(tensor.untyped_storage().data_ptr())
 
