@@ -7,7 +7,7 @@ import pytest
 from torchbank.training import RunFolder, read_metrics
 
 _TINY = (
-    *("--data", "folder", "--image-size", "12", "--steps", "320", "--classes-per-batch", "4", "--dim", "8"),
+    *("--data", "folder", "--image-size", "12", "--steps", "420", "--classes-per-batch", "4", "--dim", "8"),
     *("--memory-normalize", "active", "--evaluate-every", "0", "--checkpoint-every", "0", "--device", "cpu"),
 )
 
@@ -59,7 +59,7 @@ def test_drift__without_looking_at_images(torchbank, automatic):
 
 def test_drift__of_a_method_with_a_projection(torchbank, photos, tmp_path):
     words = ("--data", "folder", "--root", photos, "--image-size", "12", "--encoder", "convnet", "--dim", "8")
-    short = ("--steps", "8", "--images-per-batch", "8", "--warmup-steps", "0", "--device", "cpu")
+    short = ("--steps", "8", "--images-per-batch", "8", "--warmup-steps", "0", "--device", "cpu", "--monitor-drift")
     done = torchbank("train", "npid", *words, *short, "--run", tmp_path / "run")
     assert done.code == 0, done.err
     done = torchbank("drift", tmp_path / "run")
