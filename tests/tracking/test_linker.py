@@ -88,6 +88,17 @@ def test_update__takes_no_evidence_for_none():
     assert linker.update([-1, 2], np.stack([PEOPLE[3], PEOPLE[0]]), frame=16).tolist() == [-1, 1]
 
 
+def test_update__embeddings_that_cancel_each_other_are_no_evidence():
+    linker = linker_of()
+    for frame in range(6):
+        seen = linker.update([4, 5], np.stack([(-1) ** frame * PEOPLE[0], PEOPLE[1]]), frame=frame)
+    assert seen.final.tolist() == [False, True]
+    assert len(linker.gallery) == 1
+    for frame in range(6, 10):
+        seen = linker.update([4], PEOPLE[:1], frame=frame)
+    assert seen.final.tolist() == [True]
+
+
 def test_update__bad_boxes_are_no_evidence():
     linker = linker_of(IdentityGallery(DIM, min_score=0.5), min_height=20)
     good = [0, 0, 10, 30]

@@ -208,6 +208,11 @@ class IdentityLinker(Adapters):
         means = columns["look"][rows] / frames
         looks = unit(means) if self._adapt is None else self._adapt.apply(means)
         scores = (columns["score"][rows] / frames).astype(np.float32)
+        columns["look"][rows], columns["score"][rows] = 0, 0
+        columns["count"][rows] = 0
+        # Embeddings that cancel each other, or of which whitening leaves nothing, are no evidence.
+        told = looks.any(axis=1)
+        rows, looks, scores = rows[told], looks[told], scores[told]
         known = columns["final"][rows]
         if known.any():
             identities = columns["identity"][rows[known]]
@@ -218,8 +223,7 @@ class IdentityLinker(Adapters):
             columns["past"][unknown] += looks[~known]
             columns["looks"][unknown] += 1
             self._decide(unknown, looks[~known], scores[~known], where)
-        columns["look"][rows], columns["score"][rows] = 0, 0
-        columns["count"][rows] = np.where(columns["final"][rows], -self.options.pause, 0)
+        columns["count"][rows[columns["final"][rows]]] = -self.options.pause
 
     # Decisions
 
