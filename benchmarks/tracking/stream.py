@@ -105,7 +105,7 @@ def draw(changing: dict, path: Path) -> None:
         upper.plot(hours, [window["p99_ms"] for window in windows], color=_style.BLUE, linestyle="--", linewidth=1.4,
                    label="99th percentile")  # fmt: skip
         upper.set(ylabel=f"ms a frame of {IN_VIEW} boxes", ylim=(0, None))
-        upper.legend(loc="upper right")
+        upper.legend(loc="lower right")
         lower.plot(hours, [window["process_bytes"] / 1e6 for window in windows], color=_style.VERMILION,
                    linestyle="--", label="the whole process")  # fmt: skip
         lower.plot(hours, [window["gallery_bytes"] / 1e6 for window in windows], color=_style.BLUE, label="the gallery")
