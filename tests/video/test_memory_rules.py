@@ -36,7 +36,9 @@ CASES = {
 ROWS = st.lists(
     st.tuples(st.integers(0, STREAMS - 1), st.floats(0, 2), st.integers(0, 9), st.integers(0, 4)), max_size=6
 )
-ACTIONS = st.lists(st.tuples(st.sampled_from(["write", "step", "step", "read", "reset"]), ROWS), min_size=1, max_size=12)
+ACTIONS = st.lists(
+    st.tuples(st.sampled_from(["write", "step", "step", "read", "reset"]), ROWS), min_size=1, max_size=12
+)
 
 
 class Pair:
@@ -73,9 +75,7 @@ class Pair:
             times.append(self.now[stream])
             if kind == "step":
                 values.append(self.plain.read(stream, vector, before=self.now[stream]))
-            place = self.plain.write(
-                stream, vector, self.now[stream], pin=pin == 0, quality=quality / 9, label=label
-            )
+            place = self.plain.write(stream, vector, self.now[stream], pin=pin == 0, quality=quality / 9, label=label)
             places.append(-1 if place is None else stream * CAPACITY + place)
         beside = {
             "stream_ids": torch.tensor(streams, dtype=torch.int64),
@@ -105,11 +105,10 @@ class Pair:
                 np.testing.assert_allclose(ours.numpy(), [row[name] for row in rows], atol=1e-5)
 
 
-@pytest.mark.parametrize("metric", ["dot", "cosine"])
 @pytest.mark.parametrize("case", CASES)
-@given(actions=ACTIONS, seed=st.integers(0, 1000))
-@settings(max_examples=12)
-def test_rules__keep_and_read_what_plain_lists_do(case, metric, actions, seed):
+@given(actions=ACTIONS, metric=st.sampled_from(["dot", "cosine"]), seed=st.integers(0, 1000))
+@settings(max_examples=6)
+def test_rules__keep_and_read_what_plain_lists_do(case, actions, metric, seed):
     ours, plain = CASES[case]
     pair = Pair(ours, plain, metric, seed)
     for action in actions:
@@ -122,7 +121,9 @@ def test_rules__keep_what_plain_lists_do_over_a_long_stream(case):
     ours, plain = CASES[case]
     pair = Pair(ours, plain, "dot", seed=1)
     random = np.random.default_rng(2)
-    for _ in range(60):
-        rows = [(stream, random.random(), int(random.integers(10)), int(random.integers(30))) for stream in (0, 1, 2, 1)]
+    for _ in range(20):
+        rows = [
+            (stream, random.random(), int(random.integers(10)), int(random.integers(30))) for stream in (0, 1, 2, 1)
+        ]
         pair.act("step", rows)
     pair.compare()
