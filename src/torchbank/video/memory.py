@@ -135,7 +135,7 @@ class TemporalMemory(Reading, nn.Module):
     def nbytes(self) -> int:
         """Bytes of all tensors; never changes.
 
-        A row takes ``dim`` values of the dtype, its fields, and 62 bytes of times, size, use and stamps; a stream 32
+        A row takes ``dim`` values of the dtype, its fields, and 66 bytes of times, size, use and stamps; a stream 32
         bytes beside its rows, and a memory 40. Graphs that ``gradient_writes`` keeps come on top.
         """
         return self.bank.nbytes
