@@ -18,6 +18,8 @@ from torchbank.reads._staging import Step, staged, take
 
 # A block of scores of this many values fits the second-level cache of two cores beside its rows.
 _SCORES_A_BLOCK = 1 << 19
+# So many values of rows in another dtype are converted at a time, to be multiplied while they are in that cache.
+_CONVERTED_A_BLOCK = 1 << 19
 # On a GPU a block takes a dozen launches of some microseconds each, whatever its size: up to 64 MB of scores, and of
 # rows, in float32.
 _SCORES_A_BLOCK_ON_GPU = 1 << 24
@@ -79,11 +81,12 @@ class Block:
         return take(row_values, self.slots, self.scores.device)
 
 
-def block_rows(queries: Tensor) -> int:
+def block_rows(queries: Tensor, rows: Tensor) -> int:
     """How many rows a block holds for a batch of queries."""
     if queries.device.type == "cuda":
         return max(256, min(65_536, _SCORES_A_BLOCK_ON_GPU // max(1, *queries.shape)))
-    return max(256, min(65_536, _SCORES_A_BLOCK // max(1, len(queries))))
+    most = 65_536 if rows.dtype == queries.dtype else _CONVERTED_A_BLOCK // max(1, rows.shape[1])
+    return max(256, min(most, _SCORES_A_BLOCK // max(1, len(queries))))
 
 
 def stream(
@@ -104,7 +107,7 @@ def stream(
     the scores of a query or those of a row lie side by side in memory. ``products`` is the dtype of the products, by
     default that of the queries, which the scores come in.
     """
-    size = block_rows(queries) if size is None else size
+    size = block_rows(queries, rows) if size is None else size
     size = max(1, min(size, rows.shape[0]))
     buffer = queries.new_empty(queries.shape[0] * size)
     rounded = None
