@@ -63,8 +63,8 @@ class XBMConfig:
             moments (`torchbank.drift.MomentMatching`), ``"sdc"`` compensates local drift
             (`torchbank.drift.LocalDrift`).
         fidelity_floor: The gradient fidelity at which ``"auto"`` begins, in (-1, 1).
-        monitor_drift: Whether drift and gradient fidelity are measured on revisits once the warm-up is over (not in
-            the paper); ``"auto"`` and ``"sdc"`` need it.
+        monitor_drift: Whether drift and gradient fidelity are measured on revisits once the warm-up is over, and for
+            ``"auto"`` in it too (not in the paper); ``"auto"`` and ``"sdc"`` need it.
 
     Raises:
         BankValueError: A number is out of range, a word is unknown, or drift is needed and not monitored.
@@ -175,11 +175,14 @@ class XBM(nn.Module):
             )
             raise BankValueError(msg)
         embeddings = self.encoder(batch.images)
+        if step == self._started and self.drift is not None:
+            # What was seen in the warm-up has told the gate; the tables are of the memory.
+            self.drift.reset()
         begun = 0 <= self._started <= step
         # An image's own copies, in the batch or remembered, are no pairs.
         own: dict[str, Any] = {"labels": batch.labels, "ids": batch.ids}
         loss, logs = self._term("batch", embeddings, None, rows=len(batch.ids), **own)
-        if begun or config.start_step == "auto":
+        if begun or "auto" in (config.start_step, config.max_age):
             self._look(embeddings, batch, step=step)
         if self.bank is not None and begun:
             # The batch is remembered before the memory is read, as in the paper.
@@ -285,7 +288,6 @@ class XBM(nn.Module):
         if self._started < 0 and self.gate.is_open:
             self._started = int(self.drift.clock) + 1
             self.started.fill_(self._started)
-            self.drift.reset()
 
     def _read_counters(self) -> None:
         """Host copies, so that a step need not wait for the device to know whether something is due."""
