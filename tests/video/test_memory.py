@@ -35,11 +35,11 @@ def run(memory, features, quality, start=0, **options):
 
 @every_rule
 def test_future__does_not_move_what_was_read_before(rules):
-    (features, quality), (others, other_quality) = film(40), film(40, seed=1)
-    changed = torch.cat([features[:25], others[25:]]), torch.cat([quality[:25], other_quality[25:]])
+    (features, quality), (others, other_quality) = film(20), film(20, seed=1)
+    changed = torch.cat([features[:13], others[13:]]), torch.cat([quality[:13], other_quality[13:]])
     one = run(video.TemporalMemory(DIM, 6, **rules), features, quality)
     other = run(video.TemporalMemory(DIM, 6, **rules), *changed)
-    for second in range(25):
+    for second in range(13):
         assert all(torch.equal(*columns) for columns in zip(one[second], other[second], strict=True))
     assert not torch.equal(one[-1].value, other[-1].value)
 
@@ -47,11 +47,11 @@ def test_future__does_not_move_what_was_read_before(rules):
 @every_rule
 def test_past__is_read_without_anything_newer(rules):
     # Rows that were merged or made into prototypes hold something of their newest member.
-    features, quality = film(40)
+    features, quality = film(20)
     memory = video.TemporalMemory(DIM, 6, **rules)
     run(memory, features, quality)
     view = memory.view()
-    for second in range(0, 40, 3):
+    for second in range(0, 20, 3):
         context = memory.read(features[:1], time=float(second))
         seen = context.slots[context.valid]
         assert set(seen.tolist()) == set(view.slots[view.latest <= second].tolist())
@@ -76,7 +76,7 @@ def test_step__sees_nothing_of_its_own_moment():
 
 @every_rule
 def test_streams__of_different_lengths_are_as_each_alone(rules):
-    lengths = [30, 11, 23]
+    lengths = [16, 7, 12]
     films = [film(length, seed=length) for length in lengths]
     together = video.TemporalMemory(DIM, 5, streams=3, **rules)
     contexts = [[] for _ in lengths]
@@ -158,19 +158,19 @@ def test_reset__makes_a_stream_new_and_leaves_the_others(rules):
 
 @every_rule
 def test_state__goes_on_to_the_bit(rules, tmp_path):
-    features, quality = film(60)
+    features, quality = film(24)
     memory = video.TemporalMemory(DIM, 5, fields={"box": (torch.float32, (2,))}, **rules)
     box = torch.ones(1, 2)
-    run(memory, features[:25], quality[:25], box=box)
+    run(memory, features[:12], quality[:12], box=box)
     memory.save(tmp_path / "memory.safetensors")
     copied = copy.deepcopy(memory)
     stated = video.TemporalMemory(DIM, 5, fields={"box": (torch.float32, (2,))}, **rules)
     stated.load_state_dict(memory.state_dict())
     loaded = video.load(tmp_path / "memory.safetensors")
     assert repr(loaded) == repr(memory)
-    expected = run(memory, features[25:], quality[25:], start=25, box=box)
+    expected = run(memory, features[12:], quality[12:], start=12, box=box)
     for other in (copied, stated, loaded):
-        found = run(other, features[25:], quality[25:], start=25, box=box)
+        found = run(other, features[12:], quality[12:], start=12, box=box)
         for one, two in zip(found, expected, strict=True):
             assert all(torch.equal(*columns) for columns in zip(one, two, strict=True))
         assert all(torch.equal(value, other.state_dict()[name]) for name, value in memory.state_dict().items())
