@@ -5,7 +5,7 @@ rows. A bank of your own is a `Bank` with a `Replacement` rule. `Rows` puts plai
 """
 
 from torchbank.banks._bank import Bank
-from torchbank.banks._doors import check_below, check_int64
+from torchbank.banks._doors import check_below, check_embeddings, check_handles, check_int64
 from torchbank.banks._keyed import KeyedMemoryBank
 from torchbank.banks._placement import parse_storage
 from torchbank.banks._reading import Table
@@ -14,7 +14,7 @@ from torchbank.banks._reservoir import ReservoirMemoryBank
 from torchbank.banks._ring import MemoryBank
 from torchbank.banks._rows import Rows
 from torchbank.banks._subset import Subset
-from torchbank.banks._view import BankView
+from torchbank.banks._view import BankView, StaleRows
 
 __all__ = [
     "Bank",
@@ -24,9 +24,12 @@ __all__ = [
     "Replacement",
     "ReservoirMemoryBank",
     "Rows",
+    "StaleRows",
     "Subset",
     "Table",
     "check_below",
+    "check_embeddings",
+    "check_handles",
     "check_int64",
     "parse_storage",
 ]
