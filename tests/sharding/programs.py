@@ -83,4 +83,3 @@ def _gather(shared, alone, rank, sizes, seed):
 
 
 _STEPS = {"push": _push, "update": _update, "read": _read, "gather": _gather}
-WORDS = ("push",) * 5 + ("update", "read", "gather")
