@@ -204,6 +204,21 @@ def seconds_of(machine: Machine, way: str, rows: int) -> float:
     return max(products, reading) + sent / machine.link + messages * machine.message
 
 
+# The embeddings that shops use: of a small image encoder, of a larger one, of text and images together.
+PRODUCTS, PRODUCT_DIMS = 2_000_000, (128, 256, 768)
+
+
+def products_table() -> str:
+    """Gigabytes on each GPU by mode."""
+    lines = ["| an embedding of | replicated | sharded over 2 | over 8 | over 64 |", "|---|--:|--:|--:|--:|"]
+    for dim in PRODUCT_DIMS:
+        for word, size in (("bfloat16", 2), ("float32", 4)):
+            whole = PRODUCTS * (size * dim + FIELDS + STAMPS)
+            cells = " | ".join(f"{whole / ranks / 1e9:,.2f} GB" for ranks in (1, 2, 8, 64))
+            lines.append(f"| {dim} numbers, {word} | {cells} |")
+    return "\n".join(lines)
+
+
 def model_table() -> str:
     headings = [f"{way}, {name}" for name in MACHINES for way in WAYS]
     lines = [f"| rows | {' | '.join(headings)} |", f"|--:|{'--:|' * len(headings)}"]
@@ -224,7 +239,7 @@ def main() -> None:
     parser.add_argument("--no-docs", action="store_true", help="print instead of writing")
     chosen = parser.parse_args()
     rows = measure()
-    tables = {"traffic": measured_table(rows), "model": model_table()}
+    tables = {"products": products_table(), "traffic": measured_table(rows), "model": model_table()}
     if chosen.no_docs:
         print("\n\n".join(tables.values()))
         return

@@ -4,6 +4,7 @@ import time
 from itertools import chain
 
 import torch
+from benchmarks.traffic import received
 from shared_cases import same
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -109,7 +110,8 @@ def case_agree__the_mean_of_what_each_has_measured(rank, ranks):
             monitor.recent.add(7, torch.tensor(16.0), torch.tensor(-0.4))
         monitor.agree(alone)
         assert monitor.up_to.sums[3] == torch.tensor(0.2 + 0.2 * rank)
-        monitor.agree(shared)
+        # Two tables of three numbers for each of 41 ages, and 8 bytes beside each for sizes.
+        assert received(lambda monitor=monitor, shared=shared: monitor.agree(shared)) == (ranks - 1) * (1_968 + 16)
         gate.follow(monitor)
         ages, fidelity = monitor.recent.by_age()
         torch.testing.assert_close(ages, torch.tensor([4 + (ranks - 1) / 2, 16.0]).double())

@@ -22,10 +22,10 @@ import torchbank
 
 # How many form a group.
 RANKS = (2, 3, 4)
-TIMEOUT = datetime.timedelta(seconds=float(os.environ.get("RANK_TIMEOUT", "40")))
+TIMEOUT = datetime.timedelta(seconds=40)
 
 
-def start_ranks(ranks, script, *words, **variables):
+def start_ranks(ranks, script, *words):
     """Processes as torchrun would start them, but for the rendezvous."""
     tests = Path(__file__).parents[1]
     folders = [Path(torchbank.__file__).parents[1], tests.parent, tests]
@@ -36,7 +36,6 @@ def start_ranks(ranks, script, *words, **variables):
         "PYTHONPATH": os.pathsep.join(map(str, folders)),
         "WORLD_SIZE": str(ranks),
         "MEETING": new_meeting(),
-        **variables,
     }
     command = [sys.executable, "-W", "error", str(script), *words]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

@@ -1,5 +1,6 @@
-"""A rank that saves every so many steps, and pushes and reads until it is ended: ``pushing_rank.py FOLDER EVERY``."""
+"""A rank that pushes and reads until it is ended, and saves now and then: ``pushing_rank.py FOLDER EVERY TIMEOUT``."""
 
+import datetime
 import os
 import sys
 from itertools import count
@@ -7,13 +8,16 @@ from pathlib import Path
 
 import processes
 import torch
+from torch import distributed
 from torch.distributed import checkpoint
 
 import torchbank as tb
 
 rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 processes.join(rank, ranks, os.environ["MEETING"])
-bank = tb.shard(tb.MemoryBank(64, 4))
+# All have come by now: from here on none may keep the others waiting.
+group = distributed.new_group(timeout=datetime.timedelta(seconds=int(sys.argv[3])))
+bank = tb.shard(tb.MemoryBank(64, 4), group)
 for step in count():
     if step % int(sys.argv[2]) == 0:
         # Each in a folder of its own: one that is being written when a rank ends is not the last that is whole.
