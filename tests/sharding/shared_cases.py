@@ -74,7 +74,7 @@ def same(one, other):
 
 
 def case_random_steps__the_bank_of_one_process(rank, ranks):
-    for way, kind, shared, alone in pairs(ranks, steps=30):
+    for way, kind, shared, alone in pairs(ranks):
         if way == "replicated":
             assert_same_state(shared, alone)
         else:

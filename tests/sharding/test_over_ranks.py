@@ -4,7 +4,7 @@ import pytest
 from processes import RANKS
 
 CASES = {
-    "shared_cases": RANKS,
+    "shared_cases": (2, 3),
     "training_cases": RANKS,
     "evaluation_cases": RANKS,
     "drift_cases": RANKS,
