@@ -61,7 +61,8 @@ def table(runs: list[Record]) -> str:
         apart = [100 * (run["recall_at_1"] - first[seed]["recall_at_1"]) for seed, run in seeds.items()]
         lines.append(f"| {way} | {' | '.join(cells)} | {'' if seeds is first else _spread(apart, sign='+')} |")
     seeds, steps = sorted({run["seed"] for run in runs}), runs[0]["steps"]
-    return "\n".join(lines) + f"\n\nPercent, {steps:,} steps, mean and standard deviation over {len(seeds)} seeds."
+    many = f"mean and standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]} alone"
+    return "\n".join(lines) + f"\n\nPercent, {steps:,} steps, {many}."
 
 
 def _spread(values: list[float], sign: str = "") -> str:
