@@ -22,6 +22,7 @@ from torchbank.methods._health import memory_logs
 from torchbank.methods._output import MethodOutput
 from torchbank.methods._pair_statistics import pair_logs, sampled_pair_logs
 from torchbank.methods._settings import check_numbers, known, rows_of
+from torchbank.sharding import SharedBank
 
 Loss = Literal["contrastive", "triplet", "multi-similarity"]
 Correction = Literal["none", "xbn", "axbn", "sdc"]
@@ -168,12 +169,6 @@ class XBM(nn.Module):
             as that of margin 0.5 would.
         """
         config = self.config
-        if config.start_step == "auto" and self.bank is not None and self.bank.is_shared:
-            msg = (
-                "start_step='auto' is found by each process from its own images, and those that share a memory begin "
-                "together; give a number of steps, or let each have its own (bank_mode='local')"
-            )
-            raise BankValueError(msg)
         embeddings = self.encoder(batch.images)
         if step == self._started and self.drift is not None:
             # What was seen in the warm-up has told the gate; the tables are of the memory.
@@ -269,11 +264,12 @@ class XBM(nn.Module):
         The encoder runs in evaluation mode, so that nothing of it changes and no random number is drawn.
 
         Args:
-            batches: Random training images; taken until the memory is full.
+            batches: Random training images, other ones on each rank that shares the memory; taken until it is full.
         """
         if self.bank is None:
             return
-        encoded = encode(self.encoder, _until(self.bank.capacity, batches))
+        ranks = self.bank.ranks.size if isinstance(self.bank, SharedBank) else 1
+        encoded = encode(self.encoder, _until(-(-self.bank.capacity // ranks), batches))
         embeddings, labels, ids = (tensor.to(self.bank.device) for tensor in encoded)
         self.bank.push(embeddings, label=labels, id=ids, step=self._started)
 
@@ -284,6 +280,9 @@ class XBM(nn.Module):
         if self.drift is None or self._updates % _MEASURE_EVERY:
             return
         self.drift.measure(self.row_loss)
+        if self.bank is not None:
+            # Ranks that share the memory begin together, and leave out the same rows.
+            self.drift.agree(self.bank)
         self.gate.follow(self.drift)
         if self._started < 0 and self.gate.is_open:
             self._started = int(self.drift.clock) + 1
