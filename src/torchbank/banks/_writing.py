@@ -71,11 +71,16 @@ def _plan(slots: Int64[Tensor, " batch"]) -> _Plan:
     return _Plan(target.clamp_min(0), rows[entry], target >= 0, won)
 
 
-def _write(buffer: Tensor, plan: _Plan, values: Tensor) -> None:
-    """Write ``values``, one for each entry of the plan, into a buffer that may lie on the host."""
+def _write(buffer: Tensor, plan: _Plan, values: Tensor, *, whole: bool) -> None:
+    """Write ``values``, one for each entry of the plan, into a buffer that may lie on the host.
+
+    ``whole`` says that each entry is known to be real.
+    """
     target, values = plan.target.to(buffer.device), values.to(buffer.device)
-    real = plan.real.to(buffer.device).view(-1, *[1] * (buffer.ndim - 1))
-    scatter(buffer, target, torch.where(real, values, take(buffer, target, buffer.device)))
+    if not whole:
+        real = plan.real.to(buffer.device).view(-1, *[1] * (buffer.ndim - 1))
+        values = torch.where(real, values, take(buffer, target, buffer.device))
+    scatter(buffer, target, values)
 
 
 def write_slots(
@@ -127,11 +132,12 @@ def write_slots(
     if len(slots) == 0:
         return slots.clone()
     plan = _plan(slots)
-    _write(embeddings, plan, rows[plan.source])
+    whole = strict and bool(plan.real.all())
+    _write(embeddings, plan, rows[plan.source], whole=whole)
     for buffer, column in zip(fields, columns, strict=True):
-        _write(buffer, plan, column[plan.source])
-    _write(steps, plan, stamp.expand(len(slots)))
-    _write(generations, plan, take(generations, plan.target, generations.device) + 1)
+        _write(buffer, plan, column[plan.source], whole=whole)
+    _write(steps, plan, stamp.expand(len(slots)), whole=whole)
+    _write(generations, plan, take(generations, plan.target, generations.device) + 1, whole=whole)
     return slots.clamp_min(NOT_KEPT) if merged else plan.won
 
 
@@ -218,8 +224,8 @@ def rewrite_slots(
     storage.counters[3].add_((~accepted).sum())
     if len(slots) > 0:
         plan = _plan(torch.where(current & accepted, slots, NOT_KEPT))
-        _write(storage.embeddings, plan, rows[plan.source])
-        _write(storage.steps, plan, stamp.expand(len(slots)))
+        _write(storage.embeddings, plan, rows[plan.source], whole=False)
+        _write(storage.steps, plan, stamp.expand(len(slots)), whole=False)
     return (~current).sum()
 
 
