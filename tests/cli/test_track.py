@@ -8,9 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1] / "tracking"))
 from small_video import FRAMES, RED_IS_GONE, colors_of_lines, mot_lines, write_everything
-
 from torchbank.tracking import IdentityGallery, read_mot, read_video
 
 FEW = ("--threshold", "0.8", "--buffer", "10")

@@ -1,4 +1,4 @@
-"""Data sets, samplers of batches, augmentations on batches."""
+"""Data sets, samplers of batches, augmentations on batches, videos."""
 
 from torchbank.data._augmentation import augmentation
 from torchbank.data._cars import CARS_COUNTS, load_cars
@@ -20,6 +20,7 @@ from torchbank.data._sop import SOP_COUNTS, load_sop
 from torchbank.data._stateful_sampler import StatefulSampler
 from torchbank.data._text_pairs import TextPairs
 from torchbank.data._vehicle_id import VEHICLE_ID_COUNTS, VehicleGallery, VehicleTest, load_vehicle_id
+from torchbank.data._video import VideoFacts, VideoWriter, read_video, video_facts
 from torchbank.data._views import VIEW_NAMES
 from torchbank.data._wordnet import load_wordnet
 
@@ -49,6 +50,8 @@ __all__ = [
     "UnreadableImageError",
     "VehicleGallery",
     "VehicleTest",
+    "VideoFacts",
+    "VideoWriter",
     "ViewBatch",
     "augmentation",
     "load",
@@ -64,4 +67,6 @@ __all__ = [
     "load_vehicle_id",
     "load_wordnet",
     "loader",
+    "read_video",
+    "video_facts",
 ]

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from torchbank.data import VideoWriter, read_video, video_facts
 from torchbank.report._contact_sheet import Crop
-from torchbank.tracking import Appearances, VideoWriter, read_video, video_facts
+from torchbank.tracking import Appearances
 
 # Okabe and Ito's colours, dark enough for white numbers; a number tells identities apart that share one.
 _COLORS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (90, 90, 90), (150, 110, 0))

@@ -1,5 +1,6 @@
 """Long-term identity: a gallery that gives tracked objects their ids back."""
 
+from torchbank.data import VideoFacts, VideoWriter, read_video, video_facts
 from torchbank.tracking._appearances import Appearances, Visit
 from torchbank.tracking._byte_track import ByteTrack
 from torchbank.tracking._detectors import Detector, build_detector
@@ -15,7 +16,6 @@ from torchbank.tracking.gallery import IdentityGallery
 from torchbank.tracking.linker import IdentityLinker
 from torchbank.tracking.mot import MotRows, read_mot, write_mot
 from torchbank.tracking.pillar import PillarCurve, VirtualPillar, virtual_pillar
-from torchbank.tracking.video import VideoFacts, VideoWriter, read_video, video_facts
 
 __all__ = [
     "Appearances",

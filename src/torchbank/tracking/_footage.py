@@ -12,12 +12,12 @@ from jaxtyping import Float, Int
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from torchbank.data import VideoFacts, read_video, video_facts
 from torchbank.errors import BankFileNotFoundError, BankTypeError, BankValueError, FileFormatError
 from torchbank.tracking._byte_track import ByteTrack
 from torchbank.tracking._detectors import Detector
 from torchbank.tracking._embedders import Embedder
 from torchbank.tracking.mot import read_mot
-from torchbank.tracking.video import VideoFacts, read_video, video_facts
 
 __all__ = ["Footage", "observe", "read_detections"]
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from small_video import FPS, FRAMES, HEIGHT, WIDTH, picture, write_video
 
+from torchbank.data import VideoWriter, read_video, video_facts
 from torchbank.errors import BankFileNotFoundError, FileFormatError
-from torchbank.tracking import VideoWriter, read_video, video_facts
 
 
 def test_video__comes_back_as_it_was_written(tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from torchbank.tracking import VideoWriter
+from torchbank.data import VideoWriter
 
 FRAMES, WIDTH, HEIGHT, FPS = 90, 160, 120, 10
 RED_IS_GONE = range(31, 71)
