@@ -1,0 +1,1 @@
+"""What a temporal memory adds to a model that sees seconds: `python -m benchmarks.video`."""

