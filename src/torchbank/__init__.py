@@ -4,7 +4,7 @@ A bank (`MemoryBank`, `KeyedMemoryBank`, `ReservoirMemoryBank`) keeps rows; its 
 ``pair_sum``) and the functions of `torchbank.losses` compare a batch with all of them at once. `load` reads a
 saved bank. The rooms that train (`data`, `encoders`, `evaluation`, `training`, `methods`, `report`) are
 imported when they are first used, and need the extra ``torchbank[train]``; `tracking`, which gives tracked objects
-their old ids back, needs ``torchbank[tracking]``.
+their old ids back, needs ``torchbank[tracking]``; `video` is long context for video.
 """
 
 import importlib
@@ -26,7 +26,7 @@ from torchbank.reads import Neighbors, PairFunction, PairSum, Readout
 from torchbank.sharding import replicate, shard
 
 if TYPE_CHECKING:
-    from torchbank import data, encoders, evaluation, interop, methods, report, tracking, training
+    from torchbank import data, encoders, evaluation, interop, methods, report, tracking, training, video
     from torchbank.encoders import encode
 
 __all__ = [
@@ -61,10 +61,11 @@ __all__ = [
     "sharding",
     "tracking",
     "training",
+    "video",
 ]
 __version__ = "0.1.0"
 
-_LAZY = ("data", "encoders", "evaluation", "interop", "methods", "report", "tracking", "training")
+_LAZY = ("data", "encoders", "evaluation", "interop", "methods", "report", "tracking", "training", "video")
 
 
 def __getattr__(name: str) -> Any:

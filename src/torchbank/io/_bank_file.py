@@ -15,7 +15,11 @@ from torchbank.io._tensor_file import copy_column, read_tensors, write_tensors
 from torchbank.reads import release
 
 KIND = "bank"
-READERS = {"gallery": "torchbank.tracking.IdentityGallery.load"}
+READERS = {
+    "gallery": "torchbank.tracking.IdentityGallery.load",
+    "memory": "torchbank.video.load",
+    "feature bank": "torchbank.video.FeatureBank.load",
+}
 """What reads files of another kind."""
 
 
