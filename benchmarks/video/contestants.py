@@ -56,7 +56,7 @@ CONTESTANTS = {
     "used": Contestant("least used", lambda h: {"evict": video.LeastUsed(hysteresis=int(h))}, settings=(0, 2, 4)),
     "pinned": Contestant(
         "pinned anchors", lambda recent: {"evict": video.PinnedAnchors(recent=int(recent))}, settings=(2, 4), pins=True
-    ),  # fmt: skip
+    ),
     "quality": Contestant("quality gate", lambda t: {"write": video.Quality(t)}, settings=(0.5, 0.8, 0.95)),
     "novelty": Contestant("novelty gate", lambda t: {"write": video.Novelty(t)}, settings=(0.1, 0.3, 0.5)),
     "merge": Contestant("merge neighbours", lambda _: {"compress": video.MergeNeighbours()}),

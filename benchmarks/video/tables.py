@@ -1,6 +1,7 @@
 """The tables, words and plot of the tasks, from their results file."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from torchbank.report import _style
@@ -14,7 +15,7 @@ from .suite import BINS, TASKS
 PAGE = ROOT / "docs" / "video.md"
 GOOD = 0.9
 """What a memory should reach."""
-LAGS = [f"{low} to {min(high, 120)} s" for low, high in zip(BINS, BINS[1:], strict=False)]
+LAGS = [f"{low} to {min(high, 120)} s" for low, high in pairwise(BINS)]
 
 
 def title(who: str) -> str:
@@ -107,7 +108,7 @@ def draw(runs: Sequence[Record], path: Path) -> None:
         "merge": (_style.GREEN, "D", "-"),
     }
     tasks = list(dict.fromkeys(run["task"] for run in runs))
-    centers = [(low + min(high, 120)) / 2 for low, high in zip(BINS, BINS[1:], strict=False)]
+    centers = [(low + min(high, 120)) / 2 for low, high in pairwise(BINS)]
     with _style.picture(path, width=5.0 * len(tasks) + 0.8, height=5.6) as figure:
         panels = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
         for axes, task in zip(panels, tasks, strict=True):
