@@ -36,7 +36,9 @@ CASES = {
 ROWS = st.lists(
     st.tuples(st.integers(0, STREAMS - 1), st.floats(0, 2), st.integers(0, 9), st.integers(0, 4)), max_size=6
 )
-ACTIONS = st.lists(st.tuples(st.sampled_from(["write", "step", "step", "read", "reset"]), ROWS), min_size=1, max_size=12)
+ACTIONS = st.lists(
+    st.tuples(st.sampled_from(["write", "step", "step", "read", "reset"]), ROWS), min_size=1, max_size=12
+)
 
 
 class Pair:
@@ -73,9 +75,7 @@ class Pair:
             times.append(self.now[stream])
             if kind == "step":
                 values.append(self.plain.read(stream, vector, before=self.now[stream]))
-            place = self.plain.write(
-                stream, vector, self.now[stream], pin=pin == 0, quality=quality / 9, label=label
-            )
+            place = self.plain.write(stream, vector, self.now[stream], pin=pin == 0, quality=quality / 9, label=label)
             places.append(-1 if place is None else stream * CAPACITY + place)
         beside = {
             "stream_ids": torch.tensor(streams, dtype=torch.int64),
@@ -123,6 +123,8 @@ def test_rules__keep_what_plain_lists_do_over_a_long_stream(case):
     pair = Pair(ours, plain, "dot", seed=1)
     random = np.random.default_rng(2)
     for _ in range(60):
-        rows = [(stream, random.random(), int(random.integers(10)), int(random.integers(30))) for stream in (0, 1, 2, 1)]
+        rows = [
+            (stream, random.random(), int(random.integers(10)), int(random.integers(30))) for stream in (0, 1, 2, 1)
+        ]
         pair.act("step", rows)
     pair.compare()

@@ -51,8 +51,8 @@ def average_precision(scores: Float[Tensor, " n"], wanted: Bool[Tensor, " n"]) -
     """
     if scores.shape != wanted.shape or not wanted.any():
         msg = (
-            f"there are {scores.shape[0]} scores, and {int(wanted.sum())} of {wanted.shape[0]} rows are wanted; expected as "
-            "many of both, and one wanted row or more"
+            f"there are {scores.shape[0]} scores, and {int(wanted.sum())} of {wanted.shape[0]} rows are wanted; "
+            "expected as many of both, and one wanted row or more"
         )
         raise BankValueError(msg)
     order = scores.argsort(descending=True)
