@@ -1,4 +1,4 @@
-"""`torchbank video` on small real films whose last event can only be told by what was before, and what a user does wrong."""
+"""`torchbank video` on small real films whose last event only the past can tell apart, and what a user does wrong."""
 
 import json
 import warnings
@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_video import MeanColor
 
+from small_video import MeanColor
 from torchbank.data import VideoWriter
 
 FPS, SECONDS, WIDTH, HEIGHT = 5, 14, 32, 24
