@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from small_video import FPS, FRAMES, HEIGHT, WIDTH, picture, write_video
 
+from small_video import FPS, FRAMES, HEIGHT, WIDTH, picture, write_video
 from torchbank.data import VideoWriter, read_video, video_facts
 from torchbank.errors import BankFileNotFoundError, FileFormatError
 

@@ -105,11 +105,10 @@ class Pair:
                 np.testing.assert_allclose(ours.numpy(), [row[name] for row in rows], atol=1e-5)
 
 
-@pytest.mark.parametrize("metric", ["dot", "cosine"])
 @pytest.mark.parametrize("case", CASES)
-@given(actions=ACTIONS, seed=st.integers(0, 1000))
-@settings(max_examples=12)
-def test_rules__keep_and_read_what_plain_lists_do(case, metric, actions, seed):
+@given(actions=ACTIONS, metric=st.sampled_from(["dot", "cosine"]), seed=st.integers(0, 1000))
+@settings(max_examples=6)
+def test_rules__keep_and_read_what_plain_lists_do(case, actions, metric, seed):
     ours, plain = CASES[case]
     pair = Pair(ours, plain, metric, seed)
     for action in actions:
@@ -122,7 +121,7 @@ def test_rules__keep_what_plain_lists_do_over_a_long_stream(case):
     ours, plain = CASES[case]
     pair = Pair(ours, plain, "dot", seed=1)
     random = np.random.default_rng(2)
-    for _ in range(60):
+    for _ in range(20):
         rows = [
             (stream, random.random(), int(random.integers(10)), int(random.integers(30))) for stream in (0, 1, 2, 1)
         ]

@@ -11,7 +11,7 @@ from torchbank.encoders._encode import Encoded, LabelledBatch, LabelledViews, en
 from torchbank.errors import BankFileNotFoundError, FileFormatError
 from torchbank.io import read_tensors, write_tensors
 
-__all__ = ["encode_once"]
+__all__ = ["encode_once", "fingerprint"]
 
 KIND = "features"
 
@@ -55,7 +55,7 @@ def encode_once(
         True
     """
     path = Path(path)
-    key = {"kind": KIND, "encoder": _fingerprint(encoder), "data": data, "view": view}
+    key = {"kind": KIND, "encoder": fingerprint(encoder), "data": data, "view": view}
     found = _read(path, key)
     if found is None:
         found = encode(encoder, loader, device=device, view=view)
@@ -75,7 +75,7 @@ def _read(path: Path, key: dict[str, str | int]) -> Encoded | None:
     return Encoded(**tensors)
 
 
-def _fingerprint(encoder: nn.Module) -> str:
+def fingerprint(encoder: nn.Module) -> str:
     """The class of an encoder and all that its state dict holds."""
     return f"{type(encoder).__module__}.{type(encoder).__qualname__} sha256:{_checksum(encoder.state_dict())}"
 

@@ -88,7 +88,7 @@ class UniformOverLifetime(EvictRule):
         there = among.sum(dim=1)
         # Row number t of those that are not pinned stays with probability capacity / (t + 1).
         seen = torch.where(arrivals.pin, there, past.taken - past.anchors + 1).clamp_min(1)
-        drawn = counter_hash(torch.full_like(past.taken[:1], self.seed), past.taken) % seen
+        drawn = counter_hash(past.taken.new_full((), self.seed), past.taken) % seen
         return among & (among.cumsum(dim=1) - 1 == drawn[:, None]) & full[:, None]
 
 

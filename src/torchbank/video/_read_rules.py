@@ -90,11 +90,7 @@ class Attention(ReadRule):
         similarities, valid = seen.similarities(), seen.valid
         if self.top_k is not None and self.top_k < valid.shape[1]:
             valid = valid & _largest(similarities, self.top_k)
-            similarities = similarities.masked_fill(~valid, torch.finfo(similarities.dtype).min)
-        top = similarities.detach().amax(dim=1, keepdim=True)
-        scaled = (similarities - top).masked_fill(~valid, 0) * (seen.scale if self.scale is None else self.scale)
-        weights = torch.softmax(scaled.masked_fill(~valid, torch.finfo(scaled.dtype).min), dim=1)
-        weights = weights.masked_fill(~valid, 0)
+        weights = masked_softmax(similarities, valid, seen.scale if self.scale is None else self.scale)
         return seen.mean(weights), weights
 
 
@@ -159,6 +155,17 @@ class Nearest(ReadRule):
         chosen = _largest(seen.similarities().detach(), self.k) & seen.valid
         weights = chosen.to(seen.rows.dtype) / chosen.sum(dim=1, keepdim=True).clamp_min(1)
         return seen.mean(weights), weights
+
+
+def masked_softmax(
+    scores: Float[Tensor, "batch rows"], valid: Bool[Tensor, "batch rows"], scale: float
+) -> Float[Tensor, "batch rows"]:
+    """The softmax of scaled scores over what is valid; 0 of nothing, and so is its gradient."""
+    lowest = torch.finfo(scores.dtype).min
+    # Before the scale, which may be large: what is left of the largest score is 0.
+    top = scores.detach().masked_fill(~valid, lowest).amax(dim=1, keepdim=True)
+    scaled = (scores - top).masked_fill(~valid, 0) * scale
+    return torch.softmax(scaled.masked_fill(~valid, lowest), dim=1).masked_fill(~valid, 0)
 
 
 def _largest(similarities: Float[Tensor, "batch capacity"], k: int) -> Bool[Tensor, "batch capacity"]:
