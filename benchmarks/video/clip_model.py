@@ -10,7 +10,7 @@ from .films import FRAMES, SIDE, Films
 
 DIM = 16
 WIDTHS = (16, 32, 48)
-BATCH, STEPS, LEARNING_RATE = 64, 1_000, 1e-2
+BATCH, LEARNING_RATE = 64, 1e-2
 NOTHING = 0.8
 """Share of the clips to train on that show nothing that matters; in films nearly all do."""
 
@@ -51,7 +51,7 @@ class Seen(NamedTuple):
     quality: Tensor
 
 
-def train(films: Films, classes: tuple[int, ...], seed: int) -> ClipModel:
+def train(films: Films, classes: tuple[int, ...], seed: int, *, steps: int) -> ClipModel:
     """A clip model of single clips: its training set has nothing longer."""
     torch.manual_seed(seed)
     model = ClipModel(classes)
@@ -62,8 +62,8 @@ def train(films: Films, classes: tuple[int, ...], seed: int) -> ClipModel:
     rows = torch.cat([matters, others])
     clips, labels = torch.from_numpy(films.clips).flatten(0, 1)[rows], labels[rows]
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=STEPS)
-    for _ in range(STEPS):
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
+    for _ in range(steps):
         batch = torch.randint(len(rows), (BATCH,))
         logits = model.logits(model(clips[batch].float() / 255))
         loss = torch.stack([cross_entropy(*pair) for pair in zip(logits, labels[batch].T, strict=True)]).sum()

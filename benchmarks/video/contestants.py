@@ -53,17 +53,14 @@ CONTESTANTS = {
     "fifo": Contestant("FIFO", lambda _: {}),
     "every": Contestant("FIFO of every n-th", lambda n: {"write": video.EveryNth(int(n))}, settings=(2, 4, 8)),
     "uniform": Contestant("uniform over lifetime", lambda _: {"evict": video.UniformOverLifetime()}),
-    "used": Contestant("least used", lambda h: {"evict": video.LeastUsed(hysteresis=int(h))}, settings=(0, 2, 4)),
-    "pinned": Contestant(
-        "pinned anchors", lambda recent: {"evict": video.PinnedAnchors(recent=int(recent))}, settings=(2, 4), pins=True
-    ),
-    "quality": Contestant("quality gate", lambda t: {"write": video.Quality(t)}, settings=(0.5, 0.8, 0.95)),
+    "used": Contestant("least used", lambda _: {"evict": video.LeastUsed()}),
+    "pinned": Contestant("pinned anchors", lambda _: {"evict": video.PinnedAnchors(recent=CAPACITY // 2)}, pins=True),
+    "quality": Contestant("quality gate", lambda t: {"write": video.Quality(t)}, settings=(0.5, 0.9)),
     "novelty": Contestant("novelty gate", lambda t: {"write": video.Novelty(t)}, settings=(0.1, 0.3, 0.5)),
     "merge": Contestant("merge neighbours", lambda _: {"compress": video.MergeNeighbours()}),
     "prototypes": Contestant(
         "prototypes",
-        lambda n: {"compress": video.Prototypes(int(n), candidates=CAPACITY - 2), "evict": video.LeastUsed()},
-        settings=(2, 4),
+        lambda _: {"compress": video.Prototypes(2, candidates=CAPACITY - 2), "evict": video.LeastUsed()},
     ),
 }
 
@@ -87,8 +84,8 @@ class Recall(nn.Module):
     def __init__(self, read: video.Attention | video.Average | video.Maximum | video.Nearest) -> None:
         super().__init__()
         self.query = nn.Linear(DIM, DIM)
-        nn.init.eye_(self.query.weight)
-        nn.init.zeros_(self.query.bias)
+        # At first all rows are read alike, whatever the last clip is like.
+        nn.init.normal_(self.query.weight, std=0.05)
         self.read = read
 
     def forward(self, memory: Memory, seen: Seen, films: Tensor) -> Tensor:

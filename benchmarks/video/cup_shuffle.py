@@ -12,7 +12,7 @@ from .films import CLIPS, FRAMES, SECONDS, SPRITES, Films, Task, blank, filmed, 
 CUPS, PLACES = 3, 3
 CELL = 8
 MOVE, LIFT = 0.3, 0.2
-TASK = Task("cup shuffle", (PLACES, PLACES), (1 + CUPS,) + (PLACES, PLACES) * CUPS, 1 / CUPS)
+TASK = Task("cup shuffle", (PLACES, PLACES), (1 + CUPS,) + (PLACES, PLACES) * CUPS, 1 / CUPS, 400)
 BALL = np.ones((2, 2), dtype=np.float32)
 
 

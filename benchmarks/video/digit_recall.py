@@ -9,7 +9,7 @@ import numpy as np
 from .films import CLIPS, FARTHEST, NEAREST, SECONDS, SIDE, Films, Task, blank, filmed, walk
 
 BARS, DIGITS = 4, 10
-TASK = Task("digit recall", (DIGITS,), (1 + BARS, 1 + DIGITS), 1 / DIGITS)
+TASK = Task("digit recall", (DIGITS,), (1 + BARS, 1 + DIGITS), 1 / DIGITS, 1_200)
 LEARNED_FROM = 1_400
 """Of the digits; the rest is in films to be asked."""
 IDLE = 0.5

@@ -9,7 +9,7 @@ import numpy as np
 from .films import CLIPS, SECONDS, SPRITES, Films, Task, blank, filmed, lags, walk
 
 KINDS = 6
-TASK = Task("event pairs", (KINDS, KINDS), (1 + KINDS,), 1 / KINDS)
+TASK = Task("event pairs", (KINDS, KINDS), (1 + KINDS,), 1 / KINDS, 300)
 STANDING = 0.5
 SPEED = 4
 

@@ -41,12 +41,14 @@ class Task(NamedTuple):
         classes: Of each head of the answer.
         clip_classes: Of each head of a clip's labels.
         chance: Accuracy of who sees the last clip only and is right about it, and guesses the rest.
+        steps: For which the clip model is trained.
     """
 
     title: str
     classes: tuple[int, ...]
     clip_classes: tuple[int, ...]
     chance: float
+    steps: int
 
 
 SPRITES = np.array(

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from .clip_model import DIM, Seen
 
 HIDDEN = 64
-BATCH, STEPS, LEARNING_RATE, WEIGHT_DECAY = 64, 300, 5e-3, 1e-2
+BATCH, STEPS, WEIGHT_DECAY = 64, 500, 1e-2
 
 
 class Answer(nn.Module):
@@ -27,11 +27,11 @@ class Answer(nn.Module):
         return self.layers(torch.cat([seen.features[films, -1], context], dim=1)).split(self.classes, dim=1)
 
 
-def train(model: nn.Module, memory: Any, seen: Seen, targets: Tensor, seed: int) -> nn.Module:
-    """Fit to films to learn from: the same steps, batches and rate for everyone."""
+def train(model: nn.Module, memory: Any, seen: Seen, targets: Tensor, seed: int, *, rate: float) -> nn.Module:
+    """Fit to films to learn from: the same steps and batches for everyone."""
     torch.manual_seed(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=STEPS)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=STEPS)
     for _ in range(STEPS):
         films = torch.randint(len(targets), (BATCH,))
         logits = model(memory, seen, films)

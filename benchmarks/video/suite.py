@@ -1,10 +1,7 @@
 """Films through all contestants: a job of `benchmarks.jobs` for each task and seed."""
 
-import functools
 import time
-from collections.abc import Callable, Sequence
-from itertools import pairwise
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -13,57 +10,25 @@ from torch import Tensor
 from torchbank import video
 
 from ..jobs import Job, Record
-from . import clip_model, cup_shuffle, digit_recall, event_pairs, read_out
+from . import bank_head, read_out
 from .clip_model import DIM, Seen
 from .contestants import CAPACITY, CONTESTANTS, SHARPNESS, Contestant, Recall, Recurrent, remember
-from .films import SECONDS, Films, Task
+from .films import SECONDS
+from .scene import TINY, Scene, Sizes, prepare, right, scores
 
 SEEDS = (0, 1, 2, 3, 4)
 CHOOSING = 100
 """The seed on whose films settings are chosen; it is never scored."""
-BINS = (10, 20, 40, 80, 121)
-"""Seconds of lag between which accuracy is told."""
 READS = {
     "attention": video.Attention(scale=SHARPNESS),
     "average": video.Average(),
     "maximum": video.Maximum(),
     "nearest": video.Nearest(),
 }
+RATE, GRU_RATE = 1e-2, 5e-3
+"""A GRU learns nothing at the rate of the others."""
 READ_OF = "quality"
 """The rule with which the reads are compared."""
-
-
-class Sizes(NamedTuple):
-    """Films for the clip model, to learn a read-out from, and to be asked."""
-
-    clips: int = 384
-    learn: int = 512
-    ask: int = 256
-
-
-TINY = Sizes(8, 8, 8)
-Make = Callable[..., Films]
-TASKS: dict[str, tuple[Task, Make, Make]] = {
-    # To learn from, and to be asked.
-    "events": (event_pairs.TASK, event_pairs.make, event_pairs.make),
-    "digits": (
-        digit_recall.TASK,
-        functools.partial(digit_recall.make, asked=False),
-        functools.partial(digit_recall.make, asked=True),
-    ),
-    "cups": (cup_shuffle.TASK, cup_shuffle.make, cup_shuffle.make),
-}
-
-
-class Scene(NamedTuple):
-    """Everything of a task and a seed that contestants share."""
-
-    task: Task
-    learn: Seen
-    ask: Seen
-    targets: Tensor
-    asked: Films
-    clip_accuracy: float
 
 
 def work(settings: Record) -> Record:
@@ -75,21 +40,10 @@ def work(settings: Record) -> Record:
     return {**result, "clip_accuracy": scene.clip_accuracy, "cpu_seconds": time.process_time() - begin}
 
 
-def prepare(name: str, seed: int, sizes: Sizes) -> Scene:
-    """Films, and how a clip model that was trained on clips of others sees them."""
-    task, make, make_asked = TASKS[name]
-    first = 10 * seed
-    model = clip_model.train(make(first, sizes.clips), task.clip_classes, seed)
-    learn, ask = make(first + 1, sizes.learn), make_asked(first + 2, sizes.ask)
-    seen = clip_model.see(model, ask)
-    accuracy = clip_model.clip_accuracy(model, seen, ask)
-    return Scene(task, clip_model.see(model, learn), seen, torch.from_numpy(learn.targets), ask, accuracy)
-
-
 def _choose(scene: Scene) -> Record:
     """The best setting of each contestant, and what all were good for."""
     tried = {
-        name: [_right(scene, _trained(scene, contestant, setting, seed=0)).mean() for setting in contestant.settings]
+        name: [right(scene, _trained(scene, contestant, setting, seed=0)).mean() for setting in contestant.settings]
         for name, contestant in CONTESTANTS.items()
         if len(contestant.settings) > 1
     }
@@ -104,10 +58,10 @@ def _score(scene: Scene, settings: Record) -> Record:
         begin = time.process_time()
         said = _trained(scene, contestant, setting, seed=settings["seed"])
         line = {"who": name, "setting": setting, "bytes": _bytes(contestant)}
-        lines.append(line | _scores(scene, said) | {"cpu_seconds": time.process_time() - begin})
-    lines += [{"who": who, **_scores(scene, torch.from_numpy(said))} for who, said in scene.asked.guesses.items()]
+        lines.append(line | scores(scene, said) | {"cpu_seconds": time.process_time() - begin})
+    lines += [{"who": who, **scores(scene, torch.from_numpy(said))} for who, said in scene.asked.guesses.items()]
     reads = [
-        {"read": name, **_scores(scene, _trained(scene, CONTESTANTS[READ_OF], settings["chosen"][READ_OF],
+        {"read": name, **scores(scene, _trained(scene, CONTESTANTS[READ_OF], settings["chosen"][READ_OF],
                                                  seed=settings["seed"], read=read))}
         for name, read in READS.items()
     ]  # fmt: skip
@@ -116,7 +70,10 @@ def _score(scene: Scene, settings: Record) -> Record:
         for name, contestant in CONTESTANTS.items()
         if not contestant.gru
     }
-    return {"lines": lines, "reads": reads, "leaks": leaks}
+    result = {"lines": lines, "reads": reads, "leaks": leaks}
+    if settings["task"] == "events":
+        result["head"] = bank_head.lines(scene, settings["seed"])
+    return result
 
 
 def _trained(
@@ -136,24 +93,8 @@ def _trained(
         before, after = (remember(contestant, setting, seen) for seen in (scene.learn, scene.ask))
         recall = Recall(read)
     model = read_out.Answer(recall, scene.task.classes)
-    read_out.train(model, before, scene.learn, scene.targets, seed)
+    read_out.train(model, before, scene.learn, scene.targets, seed, rate=GRU_RATE if contestant.gru else RATE)
     return read_out.answers(model, after, scene.ask)
-
-
-def _right(scene: Scene, said: Tensor) -> np.ndarray:
-    return (said.numpy() == scene.asked.targets).all(axis=1)
-
-
-def _scores(scene: Scene, said: Tensor) -> Record:
-    """Accuracy, by lag too, and the mean distance of the answer in its heads (for places: cells)."""
-    right, lags = _right(scene, said), scene.asked.lags
-    by_lag = [right[(low <= lags) & (lags < high)] for low, high in pairwise(BINS)]
-    distance = np.abs(said.numpy() - scene.asked.targets).sum(axis=1).mean()
-    return {
-        "accuracy": float(right.mean()),
-        "by_lag": [float(part.mean()) if len(part) else None for part in by_lag],
-        "distance": float(distance),
-    }
 
 
 def _bytes(contestant: Contestant) -> int:

@@ -8,9 +8,10 @@ from torchbank.report import _style
 
 from ..documents import ROOT
 from ..jobs import Record
+from . import bank_head
 from .contestants import CONTESTANTS
 from .intervals import Interval, percent
-from .suite import BINS, TASKS
+from .scene import BINS, TASKS
 
 PAGE = ROOT / "docs" / "video.md"
 GOOD = 0.9
@@ -29,9 +30,10 @@ def lines(runs: Sequence[Record], task: str, who: str) -> list[Record]:
 
 
 def markdown(runs: Sequence[Record]) -> str:
-    """A table for each task, then the reads, then where each rule fails."""
+    """A table for each task, then where each rule fails, the reads, the feature bank head."""
     parts = [_task(runs, task) for task in dict.fromkeys(run["task"] for run in runs)]
-    return "\n\n".join([*parts, _reads(runs), _failures(runs), _leaks(runs)])
+    head = [bank_head.markdown(runs)] if any("head" in run for run in runs) else []
+    return "\n\n".join([*parts, _failures(runs), _reads(runs), *head, _leaks(runs)])
 
 
 def _task(runs: Sequence[Record], task: str) -> str:
