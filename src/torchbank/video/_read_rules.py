@@ -161,6 +161,8 @@ def masked_softmax(
     scores: Float[Tensor, "batch rows"], valid: Bool[Tensor, "batch rows"], scale: float
 ) -> Float[Tensor, "batch rows"]:
     """The softmax of scaled scores over what is valid; 0 of nothing, and so is its gradient."""
+    if scores.shape[1] == 0:
+        return scores
     lowest = torch.finfo(scores.dtype).min
     # Before the scale, which may be large: what is left of the largest score is 0.
     top = scores.detach().masked_fill(~valid, lowest).amax(dim=1, keepdim=True)
