@@ -17,11 +17,13 @@ from torch.nn.functional import cross_entropy
 from torchbank import MemoryBank
 from torchbank.video import TemporalMemory
 
+from ..documents import ROOT
 from ..jobs import Job, Record
 from .intervals import Interval
 from .language_model import DIM, LanguageModel, remember
 
 NAME = "video-language"
+PAGE = ROOT / "docs" / "context-window.md"
 TEXT = Path(__file__).parent / "text" / "genesis.txt"
 TRAINED, HELD_OUT = 0.85, 0.05
 """Parts of the text: learned from, held out to choose how to mix with a bank; the rest is scored."""
@@ -61,7 +63,7 @@ def read_text(tiny: bool) -> tuple[Tensor, int]:
     """The numbers of its characters, and how many different ones there are."""
     content = TEXT.read_text()
     names = {name: number for number, name in enumerate(sorted(set(content)))}
-    return torch.tensor([names[name] for name in content[: 6_000 if tiny else None]]), len(names)
+    return torch.tensor([names[name] for name in content[: 20_000 if tiny else None]]), len(names)
 
 
 def train(model: LanguageModel, text: Tensor, settings: Record) -> None:

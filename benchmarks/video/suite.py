@@ -128,6 +128,6 @@ def jobs(tasks: Sequence[str], seeds: Sequence[int], chosen: dict[str, Record | 
     """One a task and seed."""
     return [
         Job(f"{task}-seed{seed}", {"task": task, "seed": seed, "chosen": chosen[task], "tiny": tiny})
-        for task in tasks
         for seed in seeds
+        for task in tasks
     ]

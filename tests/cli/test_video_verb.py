@@ -1,6 +1,7 @@
 """`torchbank video` on small real films whose last event only the past can tell apart, and what a user does wrong."""
 
 import json
+import re
 import warnings
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 import torch
 
 from small_video import MeanColor
+from torchbank.cli._video_labels import read_labels
 from torchbank.data import VideoWriter
+from torchbank.errors import BankError
 
 FPS, SECONDS, WIDTH, HEIGHT = 5, 14, 32, 24
 COLORS = {"red": (220, 30, 30), "blue": (30, 30, 220)}
@@ -89,18 +92,8 @@ def test_video__every_rule_can_be_asked_for(torchbank, place, words, compress):
     assert done.code == 0, done.err
 
 
-def test_video__draws_whole_videos_where_the_labels_do_not_split_them(torchbank, place, words, tmp_path):
-    lines = (place / "clips.csv").read_text().splitlines()
-    (place / "unsplit.csv").write_text("\n".join(line.rpartition(",")[0] for line in lines))
-    done = torchbank(*words, "--labels", place / "unsplit.csv", "--test-fraction", "0.3", "--plots", "0")
-    assert done.code == 0, done.err
-    content = json.loads((tmp_path / "run" / "scores.json").read_text())
-    assert (content["train"], content["test"]) == (7, 3)
-
-
 _CLIPS = "video,begin,end,label\n"
 _MISTAKES = {
-    "no file": (None, "there is no file of labels"),
     "headings": ("film,label\na,b\n", "has the headings film, label; expected video,begin,end,label"),
     "no line": (_CLIPS, "has no line under its headings"),
     "no video": (_CLIPS + "99.mp4,0,1,a\n", "line 2: there is no video '99.mp4'"),
@@ -111,44 +104,47 @@ _MISTAKES = {
     "one video": (_CLIPS + "00.mp4,1,2,a\n", "expected some of both"),
     "split": ("video,time,label,split\n00.mp4,1,a,dev\n", "line 2: the split is 'dev'; expected train or test"),
     "both": ("video,time,label,split\n00.mp4,1,a,train\n00.mp4,2,a,test\n", "00.mp4 is in train and in test"),
-    "late": (
-        "video,begin,end,label,split\n00.mp4,1,2,a,train\n01.mp4,1,2,b,train\n06.mp4,90,91,a,test\n",
-        "06.mp4 has no feature at 90 s",
-    ),
-    "unknown label": (
-        "video,begin,end,label,split\n00.mp4,1,2,a,train\n01.mp4,1,2,b,train\n06.mp4,1,2,c,test\n",
-        "no clip to learn from has the label 'c'",
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("mistake", _MISTAKES)
-def test_video__a_mistake_is_told_in_one_line(torchbank, place, words, tmp_path, mistake):
-    text, message = _MISTAKES[mistake]
-    labels = tmp_path / "labels.csv"
-    if text is not None:
-        labels.write_text(text)
-    _assert_told(torchbank(*words, "--labels", labels), message, tmp_path)
-
-
-_OPTIONS = {
-    "capacity": ("--capacity 0", "capacity is 0"),
-    "novelty": ("--novelty 3", "threshold is 3.0"),
-    "every": ("--every 0", "every is 0.0"),
-    "encoder": ("--encoder nothing", "unknown encoder 'nothing'"),
-    "dim": ("--dim 4", "gives (1, 3) for one image; expected (1, 4)"),
-    "fraction": ("--test-fraction 2 --labels {place}/unsplit.csv", "test_fraction is 2.0"),
-    "folder": ("--videos {place}/nowhere", "there is no video '00.mp4' in"),
+    "no text": ("video,time,label\n\udcff", "is not a CSV file"),
 }
 
 
-@pytest.mark.parametrize("mistake", _OPTIONS)
-def test_video__an_option_out_of_range_is_told_in_one_line(torchbank, place, words, tmp_path, mistake):
-    lines = (place / "clips.csv").read_text().splitlines()
-    (place / "unsplit.csv").write_text("\n".join(line.rpartition(",")[0] for line in lines))
-    given, message = _OPTIONS[mistake]
-    done = torchbank(*words, "--labels", place / "clips.csv", *given.format(place=place).split())
-    _assert_told(done, message, tmp_path)
+@pytest.mark.parametrize("mistake", _MISTAKES)
+def test_labels__a_mistake_is_told_with_its_line(place, tmp_path, mistake):
+    text, message = _MISTAKES[mistake]
+    (tmp_path / "labels.csv").write_text(text, errors="surrogateescape")
+    with pytest.raises(BankError, match=re.escape(message)):
+        read_labels(tmp_path / "labels.csv", place / "films", test_fraction=0.5, seed=0)
+
+
+def test_labels__of_whole_videos_are_drawn_by_the_seed(place, tmp_path):
+    (tmp_path / "labels.csv").write_text(
+        _CLIPS + "".join(f"0{n}.mp4,{second},9,a\n" for n in range(8) for second in "12")
+    )
+    drawn = [read_labels(tmp_path / "labels.csv", place / "films", test_fraction=0.25, seed=seed) for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    for labels in drawn:
+        assert (len(labels.train), len(labels.test)) == (12, 4)
+        assert not {part.video for part in labels.train} & {part.video for part in labels.test}
+    with pytest.raises(BankError, match="test_fraction is 2"):
+        read_labels(tmp_path / "labels.csv", place / "films", test_fraction=2, seed=0)
+
+
+_LEARNED = "video,begin,end,label,split\n00.mp4,1,2,a,train\n01.mp4,1,2,b,train\n"
+_CANNOT = {
+    "late": (_LEARNED + "06.mp4,90,91,a,test\n", "", "06.mp4 has no feature at 90 s"),
+    "unknown label": (_LEARNED + "06.mp4,1,2,c,test\n", "", "no clip to learn from has the label 'c'"),
+    "no file": (None, "", "there is no file of labels"),
+    "capacity": (_LEARNED + "06.mp4,1,2,a,test\n", "--capacity 0", "capacity is 0"),
+    "dim": (_LEARNED + "06.mp4,1,2,a,test\n", "--dim 4", "gives (1, 3) for one image; expected (1, 4)"),
+}
+
+
+@pytest.mark.parametrize("mistake", _CANNOT)
+def test_video__what_cannot_be_is_told_in_one_line(torchbank, words, tmp_path, mistake):
+    text, options, message = _CANNOT[mistake]
+    if text is not None:
+        (tmp_path / "labels.csv").write_text(text)
+    _assert_told(torchbank(*words, "--labels", tmp_path / "labels.csv", *options.split()), message, tmp_path)
 
 
 def test_video__names_the_video_that_cannot_be_read(torchbank, place, words, tmp_path):
