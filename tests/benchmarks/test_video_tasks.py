@@ -6,8 +6,6 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from scipy import stats
-
 from benchmarks.documents import filled
 from benchmarks.video import (
     cup_shuffle,
@@ -24,6 +22,7 @@ from benchmarks.video import (
 )
 from benchmarks.video.contestants import CONTESTANTS, WINDOW
 from benchmarks.video.intervals import Interval
+from scipy import stats
 
 MAKERS = {task: make for task, (_, _, make) in scene.TASKS.items()}
 
