@@ -1,6 +1,6 @@
 """A digit must be told long after it was seen: a bar stood beside each of four, and the last clip shows one bar.
 
-Digits are the 8 x 8 pictures that come with scikit-learn (1,797 of them, of 43 writers); films to learn from and films
+Digits are the 8 x 8 pictures that come with scikit-learn (1,797 of them), twice as large; films to learn from and films
 to be asked have different ones. Half of all other clips show a digit without a bar, which nobody will ask for.
 """
 
@@ -9,7 +9,7 @@ import numpy as np
 from .films import CLIPS, FARTHEST, NEAREST, SECONDS, SIDE, Films, Task, blank, filmed, walk
 
 BARS, DIGITS = 4, 10
-TASK = Task("digit recall", (DIGITS,), (1 + BARS, 1 + DIGITS), 1 / DIGITS, 1_200)
+TASK = Task("digit recall", (DIGITS,), (1 + BARS, 1 + DIGITS), 1 / DIGITS, 800)
 LEARNED_FROM = 1_400
 """Of the digits; the rest is in films to be asked."""
 IDLE = 0.5
@@ -60,4 +60,5 @@ def _digits(asked: bool) -> tuple[np.ndarray, np.ndarray]:
         raise SystemExit(msg) from error
     pictures, numbers = load_digits(return_X_y=True)
     part = slice(LEARNED_FROM, None) if asked else slice(LEARNED_FROM)
-    return pictures.reshape(-1, 8, 8)[part].astype(np.float32) / 16, numbers[part]
+    large = pictures.reshape(-1, 8, 8)[part].repeat(2, axis=1).repeat(2, axis=2)
+    return large.astype(np.float32) / 16, numbers[part]

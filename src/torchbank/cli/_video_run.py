@@ -113,7 +113,7 @@ def score_videos(plan: VideoPlan, *, progress_bar: ProgressBar) -> VideoResult:
     write_json(plan.run / "scores.json", content)
     files = [plan.run / "scores.json", kept, *_draw(plan, labels, seen)]
     title = f"{len(labels.test)} {labels.kind}s of videos that were not learned from, {len(labels.names)} labels"
-    table = [(who, f"{result['score']:.1%}") for who, result in scores.items()]
+    table: list[tuple[str, ...]] = [(who, f"{result['score']:.1%}") for who, result in scores.items()]
     return VideoResult(title, (SCORE[labels.kind],), table, files)
 
 
@@ -188,7 +188,8 @@ def score(labels: Labels, seen: dict[str, Remembered], plan: VideoPlan, who: str
         each = dict(zip(labels.names, found.average_precisions, strict=True))
         return {"score": found.mean_average_precision, "average_precision": each}
     numbers = [
-        torch.tensor([labels.names.index(*part.labels) for part in parts]) for parts in (labels.train, labels.test)
+        torch.tensor([labels.names.index(label) for part in parts for label in part.labels])
+        for parts in (labels.train, labels.test)
     ]
     _check_known(labels)
     probe = evaluation.linear_probe(
@@ -238,8 +239,8 @@ def _draw(plan: VideoPlan, labels: Labels, seen: dict[str, Remembered]) -> list[
         contexts = seen[name].contexts
         if not contexts.valid.any():
             continue
-        marks = [(part.begin, *part.labels) for part in labels.test if part.video == name and labels.kind == "clip"]
+        clips = [part for part in labels.test if part.video == name] if labels.kind == "clip" else []
+        marks = [(part.begin, label) for part in clips for label in part.labels]
         files.append(plan.run / f"attention-{Path(name).with_suffix('').as_posix().replace('/', '-')}.png")
-        columns = (seen[name].times, contexts.times, contexts.weights, contexts.valid)
-        report.plot_attention_timeline(*(column.numpy() for column in columns), files[-1], name=name, marks=marks)
+        report.plot_attention_timeline(seen[name].times, contexts, files[-1], name=name, marks=marks)
     return files
