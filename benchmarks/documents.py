@@ -37,5 +37,6 @@ def write_results(path: Path, runs: list[dict[str, Any]]) -> None:
 def write_table(name: str, source: Path, table: str, *, page: Path = PAGE) -> None:
     """Put a table with its machine between the markers of a page."""
     where = json.loads(source.read_text())["machine"]
-    content = f"{table}\n\n{where['device']}, {where['cores']} cores, torch {where['torch']}, {where['date']}."
+    cores = "1 core" if where["cores"] == 1 else f"{where['cores']} cores"
+    content = f"{table}\n\n{where['device']}, {cores}, torch {where['torch']}, {where['date']}."
     page.write_text(filled(page.read_text(), name, source=source.name, content=content))

@@ -181,7 +181,7 @@ def test_bytes__are_those_of_its_tensors_and_never_change(rules):
     memory = video.TemporalMemory(DIM, 5, streams=2, **rules)
     before = memory.nbytes
     assert before == sum(tensor.nbytes for tensor in memory.state_dict().values())
-    assert before == 2 * (5 * (4 * DIM + 62) + 32) + 40
+    assert before == 2 * (5 * (4 * DIM + 66) + 32) + 40
     for second in range(30):
         memory.step(torch.randn(2, DIM), float(second), quality=1.0)
     assert memory.nbytes == before

@@ -107,7 +107,7 @@ class Pair:
 
 @pytest.mark.parametrize("case", CASES)
 @given(actions=ACTIONS, metric=st.sampled_from(["dot", "cosine"]), seed=st.integers(0, 1000))
-@settings(max_examples=12)
+@settings(max_examples=8)
 def test_rules__keep_and_read_what_plain_lists_do(case, actions, metric, seed):
     ours, plain = CASES[case]
     pair = Pair(ours, plain, metric, seed)

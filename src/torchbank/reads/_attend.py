@@ -13,10 +13,10 @@ from torch import Tensor
 
 from torchbank.errors import check_choice
 from torchbank.reads import _flash_attention, _fused_attention
-from torchbank.reads._bf16_products import bf16_products
 from torchbank.reads._cuda_forms import attend_form
 from torchbank.reads._doors import Impl, Precision, as_scale, check_tensors, without_autocast
 from torchbank.reads._first_order import first_order_only, no_gradients
+from torchbank.reads._products import bf16_products
 from torchbank.reads._reference import attend_reference, compute_dtype
 from torchbank.reads._results import Readout
 from torchbank.reads._selection import SCHEMA, FlatSelection, Selection, brought, real_rows

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from torchbank.reads._bf16_products import fast_products
 from torchbank.reads._group_maxima import best_groups, best_rows, group_rows, nearest_blocked
+from torchbank.reads._products import bfloat16_pays
 from torchbank.reads._score_again import score_again
 from torchbank.reads._selection import Selection
 from torchbank.reads._staging import take
@@ -42,7 +42,7 @@ def fits(queries: Tensor, rows: Tensor, k: int, metric: str) -> bool:
         and len(queries) >= least
         and rows.shape[1] >= _DIM
         and k <= _NEIGHBORS
-        and fast_products()
+        and bfloat16_pays()
     )
 
 

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from torchbank.reads._products import bfloat16_pays
 from torchbank.reads._selection import Selection
 from torchbank.reads._staging import resident_rows, staged
 
@@ -26,12 +27,20 @@ def fits(queries: Tensor, rows: Tensor, selection: Selection, *, fast: bool) -> 
         and len(queries) > 0
         and len(rows) >= _HEADS
         and queries.dtype == torch.float32
-        and (rows.dtype == torch.float32 or (fast and rows.dtype in (torch.bfloat16, torch.float16)))
+        and (rows.dtype == torch.float32 or (fast and _quick_in(rows.dtype, len(queries))))
         and selection.bias is None
         and not selection.exclude
         and not selection.include
         and _works()
     )
+
+
+def _quick_in(dtype: torch.dtype, batch: int) -> bool:
+    """Whether the operator is quicker in 16 bits than the blocked form, which converts rows to float32.
+
+    A small batch takes as long as reading the rows does; with more queries the operator is as slow as its products are.
+    """
+    return dtype == torch.float16 or (dtype == torch.bfloat16 and (batch <= _SMALL_BATCH or bfloat16_pays()))
 
 
 def attend(

@@ -212,7 +212,7 @@ def _rows_apart(batch: int) -> int:
 
 def _block_size(queries: Tensor, rows: Tensor, whole: int, *, large: bool) -> int:
     """Rows in a block, a multiple of ``whole``, and no more than there are."""
-    size = block_rows(queries) * (_LARGE if large else 1)
+    size = block_rows(queries, rows) * (_LARGE if large else 1)
     return max(1, min(size // whole, -(-len(rows) // whole))) * whole
 
 

@@ -12,16 +12,17 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from torchbank.reads._products import multiply_vector
 from torchbank.reads._selection import Clause, Selection, agreement
 from torchbank.reads._staging import Step, staged, take
 
 # A block of scores of this many values fits the second-level cache of two cores beside its rows.
 _SCORES_A_BLOCK = 1 << 19
+# So many values of rows in another dtype are converted at a time, to be multiplied while they are in that cache.
+_CONVERTED_A_BLOCK = 1 << 19
 # On a GPU a block takes a dozen launches of some microseconds each, whatever its size: up to 64 MB of scores, and of
 # rows, in float32.
 _SCORES_A_BLOCK_ON_GPU = 1 << 24
-# A product with one query is cut into runs of this many rows, so that all cores read.
-_ROWS_A_RUN = 1024
 # Below this share of a block's columns it is cheaper to gather the columns than to mask all of them.
 _SPARSE = 0.25
 
@@ -80,11 +81,12 @@ class Block:
         return take(row_values, self.slots, self.scores.device)
 
 
-def block_rows(queries: Tensor) -> int:
+def block_rows(queries: Tensor, rows: Tensor) -> int:
     """How many rows a block holds for a batch of queries."""
     if queries.device.type == "cuda":
         return max(256, min(65_536, _SCORES_A_BLOCK_ON_GPU // max(1, *queries.shape)))
-    return max(256, min(32_768, _SCORES_A_BLOCK // max(1, len(queries))))
+    most = 65_536 if rows.dtype == queries.dtype else _CONVERTED_A_BLOCK // max(1, rows.shape[1])
+    return max(256, min(most, _SCORES_A_BLOCK // max(1, len(queries))))
 
 
 def stream(
@@ -105,7 +107,7 @@ def stream(
     the scores of a query or those of a row lie side by side in memory. ``products`` is the dtype of the products, by
     default that of the queries, which the scores come in.
     """
-    size = block_rows(queries) if size is None else size
+    size = block_rows(queries, rows) if size is None else size
     size = max(1, min(size, rows.shape[0]))
     buffer = queries.new_empty(queries.shape[0] * size)
     rounded = None
@@ -157,20 +159,11 @@ def _steps(rows: int, size: int, selection: Selection) -> Iterator[Step]:
 def _multiply(
     queries: Float[Tensor, "batch dim"], block: Float[Tensor, "columns dim"], scores: Float[Tensor, "batch columns"]
 ) -> None:
-    """Write ``queries @ block.T``.
-
-    The product of a matrix and one vector runs on one core, which cannot read as fast as the memory delivers;
-    a batch of such products runs on all.
-    """
-    runs = len(block) // _ROWS_A_RUN
-    if len(queries) > 1 or runs < 2 or block.device.type != "cpu":
+    """Write ``queries @ block.T``."""
+    if len(queries) == 1 and block.is_cpu:
+        multiply_vector(queries, block, scores)
+    else:
         torch.mm(queries, block.T, out=scores)
-        return
-    whole = runs * _ROWS_A_RUN
-    parts = block[:whole].view(runs, _ROWS_A_RUN, -1)
-    torch.bmm(parts, queries.T.expand(runs, -1, -1), out=scores[0, :whole].view(runs, _ROWS_A_RUN, 1))
-    if whole < len(block):
-        torch.mm(queries, block[whole:].T, out=scores[:, whole:])
 
 
 def _on(clause: Clause, slots: slice | Tensor, columns: Tensor | None) -> Clause:

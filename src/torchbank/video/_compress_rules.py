@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from torchbank.banks import check_size
@@ -57,14 +57,8 @@ class MergeNeighbours(CompressRule):
         alike = torch.cosine_similarity(line[:, :-1], line[:, 1:], dim=2).masked_fill(~mergeable, -torch.inf)
         first = alike.argmax(dim=1, keepdim=True)
         pair = torch.cat([first, first + 1], dim=1)
-        size, time, latest = (
-            torch.cat([column.gather(1, order), new[:, None]], dim=1).gather(1, pair)
-            for column, new in (
-                (past.size, torch.ones_like(arrivals.time)),
-                (past.time, arrivals.time),
-                (past.latest, arrivals.time),
-            )
-        )
+        size = _of_pair(past.size, torch.ones_like(arrivals.time), order, pair)
+        time, latest = (_of_pair(column, arrivals.time, order, pair) for column in (past.time, past.latest))
         total = size.sum(dim=1, keepdim=True)
         share = size / total.clamp_min(1)
         # Of the newest row the neighbour is the one that arrives, which has no slot and no use.
@@ -161,3 +155,13 @@ def _take_rows(
 ) -> Float[Tensor, "batch taken dim"]:
     """The rows at some places of each stream."""
     return rows.gather(1, places[:, :, None].expand(-1, -1, rows.shape[2]))
+
+
+def _of_pair(
+    column: Float64[Tensor, "batch capacity"],
+    new: Float64[Tensor, " batch"],
+    order: Int64[Tensor, "batch capacity"],
+    pair: Int64[Tensor, "batch 2"],
+) -> Float64[Tensor, "batch 2"]:
+    """What stands in a column for two neighbours of the line of rows, of which the new one is the last."""
+    return torch.cat([column.gather(1, order), new[:, None]], dim=1).gather(1, pair)

@@ -47,7 +47,7 @@ class StreamView(NamedTuple):
         times: ``(rows,)`` float64 seconds: when each was written, or the mean of what was merged into it.
         latest: ``(rows,)`` float64 seconds: the newest moment that it contains anything of.
         sizes: ``(rows,)`` float64: how many rows that were written it stands for.
-        usage: ``(rows,)`` float32: the attention it received, counted for rules that ask for it.
+        usage: ``(rows,)`` float64: the attention it received, counted for rules that ask for it.
         pinned: ``(rows,)`` bool.
         slots: ``(rows,)`` int64, its slot in the memory.
         valid: ``(rows,)`` bool, all True.

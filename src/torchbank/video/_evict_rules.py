@@ -20,7 +20,7 @@ from torchbank.video._rule import Rule
 __all__ = ["EvictRule", "Fifo", "LeastUsed", "PinnedAnchors", "UniformOverLifetime"]
 
 # Of a row that no read has seen: larger than any use, and less than the infinity of what may not go.
-UNJUDGED = torch.finfo(torch.float32).max
+UNJUDGED = torch.finfo(torch.float64).max
 
 
 class EvictRule(Rule, ABC):

@@ -38,7 +38,8 @@ class Past:
     """The rows of each stream of a batch, by slot and not in order of time, before anything is written.
 
     Attributes:
-        stored: ``(batch, capacity, dim)`` embeddings, of any value where not ``valid``. May be the bank itself.
+        blocks: ``(streams, capacity, dim)`` the embeddings of all streams of the memory, see `stored`.
+        streams: ``(batch,)`` which streams they are.
         time: ``(batch, capacity)`` seconds: when the row was written, or the mean of what was merged into it.
         latest: ``(batch, capacity)`` seconds: the newest moment that the row contains anything of.
         size: ``(batch, capacity)``: how many rows that were written it stands for; 0 for an empty slot.
@@ -53,11 +54,12 @@ class Past:
         now: ``(batch,)`` seconds: the latest time that the stream was offered a row of.
     """
 
-    stored: Float[Tensor, "batch capacity dim"]
+    blocks: Float[Tensor, "streams capacity dim"]
+    streams: Int64[Tensor, " batch"]
     time: Float64[Tensor, "batch capacity"]
     latest: Float64[Tensor, "batch capacity"]
     size: Float64[Tensor, "batch capacity"]
-    usage: Float[Tensor, "batch capacity"]
+    usage: Float64[Tensor, "batch capacity"]
     life: Int64[Tensor, "batch capacity"]
     number: Int64[Tensor, "batch capacity"]
     pinned: Bool[Tensor, "batch capacity"]
@@ -68,11 +70,16 @@ class Past:
     now: Float64[Tensor, " batch"]
 
     @property
+    def stored(self) -> Float[Tensor, "batch capacity dim"]:
+        """The embeddings of the batch, of any finite value where not `valid`; may be the bank itself."""
+        return self.blocks if len(self.streams) == len(self.blocks) else self.blocks[self.streams]
+
+    @property
     def valid(self) -> Bool[Tensor, "batch capacity"]:
         """Which slots hold a row."""
         return self.size > 0
 
-    def use(self) -> Float[Tensor, "batch capacity"]:
+    def use(self) -> Float64[Tensor, "batch capacity"]:
         """Attention per read, 0 for a row that no read has seen yet."""
         return self.usage / self.life.clamp_min(1)
 
@@ -102,7 +109,7 @@ class Rewrite:
     time: Float64[Tensor, "batch rows"]
     latest: Float64[Tensor, "batch rows"]
     size: Float64[Tensor, "batch rows"]
-    usage: Float[Tensor, "batch rows"]
+    usage: Float64[Tensor, "batch rows"]
     life: Int64[Tensor, "batch rows"]
 
 
@@ -110,7 +117,7 @@ ROW_COLUMNS = {
     "time": torch.float64,
     "latest": torch.float64,
     "size": torch.float64,
-    "usage": torch.float32,
+    "usage": torch.float64,
     "life": torch.int64,
     "number": torch.int64,
     "pinned": torch.bool,
@@ -146,7 +153,7 @@ class Ledger(nn.Module):
         """The rows of some streams: copies, or the columns themselves for all streams in order."""
         columns = {name: self.of(name, streams) for name in (*ROW_COLUMNS, *STREAM_COLUMNS)}
         blocks = embeddings.view(self.streams, self.capacity, -1)
-        return Past(stored=blocks if self.covers(streams) else blocks[streams], **columns)
+        return Past(blocks=blocks, streams=streams, **columns)
 
     def covers(self, streams: Int64[Tensor, " batch"]) -> bool:
         """Whether streams of a write, which are in order and none of them twice, are all there are."""
@@ -182,7 +189,7 @@ class Ledger(nn.Module):
             "time": arrivals.time,
             "latest": arrivals.time,
             "size": torch.ones_like(arrivals.time),
-            "usage": torch.zeros_like(arrivals.time, dtype=torch.float32),
+            "usage": torch.zeros_like(arrivals.time),
             "life": torch.zeros_like(number),
             "number": number,
             "pinned": arrivals.pin,
@@ -210,7 +217,7 @@ class Ledger(nn.Module):
         seen: Bool[Tensor, "queries capacity"],
     ) -> None:
         """Note a read: the attention that each row received, and which rows it could see."""
-        self.usage.index_add_(0, streams, weights.to(torch.float32))
+        self.usage.index_add_(0, streams, weights.to(torch.float64))
         self.life.index_add_(0, streams, seen.to(torch.int64))
 
     def reset(self, streams: Int64[Tensor, " batch"]) -> None:

@@ -25,7 +25,8 @@ class Seen:
 
     Attributes:
         queries: ``(batch, dim)``, of unit length under cosine.
-        rows: ``(batch, capacity, dim)`` in the dtype of the queries, of any finite value where not ``valid``.
+        rows: ``(batch, capacity, dim)`` in the dtype of the queries, of any finite value where not ``valid``; or
+            ``(1, capacity, dim)``, the same for all queries.
         sizes: ``(batch, capacity)``: how many rows that were written each stands for.
         valid: ``(batch, capacity)``: which rows the query may see.
         scale: Of similarities under attention, where the rule has none: 1 / sqrt(dim) for dot products, and
@@ -33,20 +34,21 @@ class Seen:
     """
 
     queries: Float[Tensor, "batch dim"]
-    rows: Float[Tensor, "batch capacity dim"]
+    rows: Float[Tensor, "#batch capacity dim"]
     sizes: Float64[Tensor, "batch capacity"]
     valid: Bool[Tensor, "batch capacity"]
     scale: float
 
     def similarities(self) -> Float[Tensor, "batch capacity"]:
         """Of each query to its rows; the smallest number there is for rows that it may not see."""
-        products = torch.einsum("bd,bcd->bc", self.queries, self.rows)
+        shared = self.rows.shape[0] == 1
+        products = self.queries @ self.rows[0].mT if shared else torch.einsum("bd,bcd->bc", self.queries, self.rows)
         # Not -inf: the softmax of a row of them is NaN, and its gradient as well.
         return products.masked_fill(~self.valid, torch.finfo(products.dtype).min)
 
     def mean(self, weights: Float[Tensor, "batch capacity"]) -> Float[Tensor, "batch dim"]:
         """The rows, weighted."""
-        return torch.einsum("bc,bcd->bd", weights, self.rows)
+        return weights @ self.rows[0] if self.rows.shape[0] == 1 else torch.einsum("bc,bcd->bd", weights, self.rows)
 
 
 class ReadRule(Rule, ABC):

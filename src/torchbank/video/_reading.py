@@ -140,10 +140,11 @@ class Reading(ABC):
         return valid
 
     def _rows(self, streams: Int64[Tensor, " batch"], dtype: torch.dtype) -> Tensor:
-        """A copy of all slots of each stream, ``(batch, capacity, dim)``, with the graphs that are kept."""
-        rows = self.bank.embeddings.view(self.streams, self.capacity, self.dim)[streams].to(dtype)
+        """A copy of all slots of each stream, with the graphs that are kept: once, if there is only one stream."""
+        owners = streams if self.streams > 1 else streams.new_zeros(1)
+        rows = self.bank.embeddings.view(self.streams, self.capacity, self.dim)[owners].to(dtype)
         written = self.bank.generations, self.ledger.mixed.flatten()
-        return self._graphs.lay_over(rows, self._slots_of(streams), written)
+        return self._graphs.lay_over(rows, self._slots_of(owners), written)
 
     def _slots_of(self, streams: Int64[Tensor, " batch"]) -> Int64[Tensor, "batch capacity"]:
         return streams[:, None] * self.capacity + torch.arange(self.capacity, device=self.device)

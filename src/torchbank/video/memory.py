@@ -56,7 +56,7 @@ class TemporalMemory(Reading, nn.Module):
 
     Attributes:
         bank: The rows, as slots ``stream * capacity + place`` of a bank.
-        ledger: What is known of them.
+        ledger: What is known of them, and which of the slots are held.
 
     Raises:
         BankValueError: A size, metric or field name is out of range, or a rule does not fit the capacity.
@@ -100,29 +100,27 @@ class TemporalMemory(Reading, nn.Module):
             msg = f"a field cannot be named {taken[0]!r}, which write takes by itself; choose another name"
             raise BankValueError(msg)
         self.dim, self.capacity, self.streams, self.metric = dim, capacity, streams, metric
-        rules = write if isinstance(write, tuple) else (write,)
-        self.write_rules = tuple(check_rule("write", rule, WriteRule) for rule in rules)
-        self.evict_rule = check_rule("evict", evict, EvictRule)
-        self.compress_rule = None if compress is None else check_rule("compress", compress, CompressRule)
-        self.read_rule = check_rule("read", read, ReadRule)
-        for rule in (*self.write_rules, evict, *([] if compress is None else [compress]), read):
-            rule.check_capacity(capacity)
+        self.write_rules = write if isinstance(write, tuple) else (write,)
+        self.evict_rule, self.compress_rule, self.read_rule = evict, compress, read
+        self._check_rules()
         # Both are dot products over sqrt(dim) of vectors whose values have variance 1.
         self.scale = 1 / math.sqrt(dim) if metric == "dot" else math.sqrt(dim)
         self.gradient_writes = gradient_writes
+        rule = StreamRule(streams, capacity, scale=self.scale, write=self.write_rules, evict=evict, compress=compress)
         self.bank = StreamBank(
-            streams,
-            capacity,
-            dim,
-            rule=StreamRule(
-                streams, capacity, scale=self.scale, write=self.write_rules, evict=evict, compress=compress
-            ),
-            fields=fields,
-            metric=metric,
-            dtype=dtype,
-            device=device,
+            streams, capacity, dim, rule=rule, fields=fields, metric=metric, dtype=dtype, device=device
         )
         self._graphs = Graphs(gradient_writes)
+
+    def _check_rules(self) -> None:
+        for what, rules, kind in (
+            ("write", self.write_rules, WriteRule),
+            ("evict", (self.evict_rule,), EvictRule),
+            ("compress", () if self.compress_rule is None else (self.compress_rule,), CompressRule),
+            ("read", (self.read_rule,), ReadRule),
+        ):
+            for rule in rules:
+                check_rule(what, rule, kind).check_capacity(self.capacity)
 
     # What is there
 
@@ -135,7 +133,7 @@ class TemporalMemory(Reading, nn.Module):
     def nbytes(self) -> int:
         """Bytes of all tensors; never changes.
 
-        A row takes ``dim`` values of the dtype, its fields, and 62 bytes of times, size, use and stamps; a stream 32
+        A row takes ``dim`` values of the dtype, its fields, and 66 bytes of times, size, use and stamps; a stream 32
         bytes beside its rows, and a memory 40. Graphs that ``gradient_writes`` keeps come on top.
         """
         return self.bank.nbytes
