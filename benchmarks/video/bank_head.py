@@ -21,7 +21,7 @@ from .scene import Scene, scores
 
 ALONE = "clip model alone"
 OPERATORS = ("average", "maximum", "nonlocal")
-LATENT, RATE = 32, 1e-2
+LATENT = 32
 
 
 class WithBank(nn.Module):
@@ -51,7 +51,7 @@ def lines(scene: Scene, seed: int) -> list[Record]:
     for operator in (None, *OPERATORS):
         torch.manual_seed(seed)
         model = WithBank(operator, scene.task.classes)
-        read_out.train(model, None, scene.learn, scene.targets, seed, rate=RATE)
+        read_out.train(model, None, scene.learn, scene.targets, seed)
         said = read_out.answers(model, None, scene.ask)
         found.append({"who": operator or ALONE, **scores(scene, said)})
     return found

@@ -17,7 +17,7 @@ from .films import SECONDS
 CAPACITY = 8
 """Rows of every memory; a GRU has a state of as many numbers."""
 WINDOW = 4
-"""Clips that the model alone sees, with the last one: 8 s."""
+"""Clips that the model alone sees, with the last one: 10 s, as long as the shortest lag."""
 SHARPNESS = 12.0
 """Scale of the attention of all contestants, between a learned query and rows of length 1."""
 

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-SIDE, FRAMES, CLIPS = 24, 4, 64
-SECONDS = 2.0
-"""Of a clip: four frames at two a second, so that a film is 128 s."""
-NEAREST, FARTHEST = 5, 60
+SIDE, FRAMES, CLIPS = 24, 4, 52
+SECONDS = 2.5
+"""Of a clip, four frames; a film is 130 s."""
+NEAREST, FARTHEST = 4, 48
 """Clips between what must be remembered and the question: 10 to 120 s."""
 NOISE = 12.0
 

@@ -9,7 +9,8 @@ from torch.nn.functional import cross_entropy
 from .clip_model import DIM, Seen
 
 HIDDEN = 64
-BATCH, STEPS, WEIGHT_DECAY = 64, 500, 1e-2
+RATE = 1e-2
+BATCH, STEPS, WEIGHT_DECAY = 64, 400, 1e-2
 
 
 class Answer(nn.Module):
@@ -27,12 +28,14 @@ class Answer(nn.Module):
         return self.layers(torch.cat([seen.features[films, -1], context], dim=1)).split(self.classes, dim=1)
 
 
-def train(model: nn.Module, memory: Any, seen: Seen, targets: Tensor, seed: int, *, rate: float) -> nn.Module:
-    """Fit to films to learn from: the same steps and batches for everyone."""
+def train(
+    model: nn.Module, memory: Any, seen: Seen, targets: Tensor, seed: int, *, steps: int = STEPS, rate: float = RATE
+) -> nn.Module:
+    """Fit to films to learn from."""
     torch.manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=STEPS)
-    for _ in range(STEPS):
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
+    for _ in range(steps):
         films = torch.randint(len(targets), (BATCH,))
         logits = model(memory, seen, films)
         loss = torch.stack([cross_entropy(*pair) for pair in zip(logits, targets[films].T, strict=True)]).sum()

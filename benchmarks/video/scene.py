@@ -21,9 +21,9 @@ BINS = (10, 20, 40, 80, 121)
 class Sizes(NamedTuple):
     """Films for the clip model, to learn a read-out from, and to be asked."""
 
-    clips: int = 384
-    learn: int = 512
-    ask: int = 256
+    clips: int = 320
+    learn: int = 448
+    ask: int = 224
 
 
 TINY = Sizes(8, 8, 8)

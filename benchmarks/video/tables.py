@@ -76,7 +76,7 @@ def _failures(runs: Sequence[Record]) -> str:
     tasks = list(dict.fromkeys(run["task"] for run in runs))
     out = [f"**Where each fails** (the first lags with less than {100 * GOOD:.0f} %):", ""]
     out += [f"| who | {' | '.join(TASKS[task][0].title for task in tasks)} |", f"|{'---|' * (1 + len(tasks))}"]
-    for who in CONTESTANTS:
+    for who in dict.fromkeys(line["who"] for line in runs[0]["lines"] if line["who"] in CONTESTANTS):
         out.append(f"| {title(who)} | {' | '.join(_first_failure(runs, task, who) for task in tasks)} |")
     return "\n".join(out)
 
@@ -116,6 +116,8 @@ def draw(runs: Sequence[Record], path: Path) -> None:
         for axes, task in zip(panels, tasks, strict=True):
             for who, (color, marker, line) in looks.items():
                 found = lines(runs, task, who)
+                if not found:
+                    continue
                 cells = [percent([one["by_lag"][place] for one in found]) for place in range(len(LAGS))]
                 axes.errorbar(centers, [cell.mean for cell in cells], [cell.half for cell in cells], color=color,
                               marker=marker, linestyle=line, markersize=7, capsize=3, label=title(who))  # fmt: skip

@@ -8,6 +8,7 @@ import pytest
 import torch
 from benchmarks.documents import filled
 from benchmarks.video import (
+    clip_model,
     cup_shuffle,
     digit_recall,
     event_pairs,
@@ -20,7 +21,7 @@ from benchmarks.video import (
     suite,
     tables,
 )
-from benchmarks.video.contestants import CONTESTANTS, WINDOW
+from benchmarks.video.contestants import CONTESTANTS, WINDOW, remember
 from benchmarks.video.intervals import Interval
 from scipy import stats
 
@@ -33,7 +34,7 @@ def test_films__the_same_seed_gives_the_same_and_the_answer_is_out_of_the_window
     for mine, same in zip(made[:4], again[:4], strict=True):
         assert np.array_equal(mine, same)
     assert not np.array_equal(made.clips, other.clips)
-    assert made.lags.min() >= 10 > films.SECONDS * WINDOW
+    assert made.lags.min() >= 10 >= films.SECONDS * WINDOW
     assert made.lags.max() <= 120
     assert made.targets.shape == (12, len(scene.TASKS[task][0].classes))
     assert made.labels.shape == (12, films.CLIPS, len(scene.TASKS[task][0].clip_classes))
@@ -74,8 +75,22 @@ def test_cup_shuffle__the_ball_is_where_its_cup_is_and_cups_never_share_a_place(
     assert (made.guesses["last visible place"] == made.targets).all(axis=1).mean() < 0.5
 
 
-def test_jobs__choose_and_score_every_contestant(monkeypatch, tmp_path):
-    monkeypatch.setattr(read_out, "STEPS", 2)
+@pytest.mark.parametrize("who", [name for name, contestant in CONTESTANTS.items() if not contestant.gru])
+def test_contestants__remember_at_every_setting(who):
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(2, 12, clip_model.DIM, generator=generator)
+    seen = clip_model.Seen(features, torch.rand(2, 12, generator=generator))
+    for setting in CONTESTANTS[who].settings:
+        memory = remember(CONTESTANTS[who], setting, seen)
+        assert 0 < len(memory) <= 2 * CONTESTANTS[who].capacity
+        assert suite.future_leak(CONTESTANTS[who], setting, seen) == 0.0
+
+
+def test_jobs__choose_and_score_contestants(monkeypatch, tmp_path):
+    for name in set(CONTESTANTS) - {"window", "wide", "gru", "every", "quality"}:
+        monkeypatch.delitem(CONTESTANTS, name)
+    monkeypatch.setattr(read_out.train, "__kwdefaults__", {"steps": 2, "rate": 1e-2})
+    monkeypatch.setitem(suite.GRU, "steps", 2)
     monkeypatch.setitem(scene.TASKS, "events", (event_pairs.TASK._replace(steps=2), *scene.TASKS["events"][1:]))
     (choosing,) = suite.jobs(["events"], [suite.CHOOSING], {"events": None}, tiny=True)
     best = suite.work(choosing.settings)["best"]
