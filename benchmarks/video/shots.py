@@ -33,7 +33,7 @@ CUTS = (0, 30, 76, 137, 187, 242)
 SIDE, CAPACITY = 8, 10
 EVERY = 5
 """Of the frames one is taken, five a second."""
-QUESTIONS = 40
+QUESTIONS = 20
 """For each shot and gap, of frames drawn anew by the seed."""
 GAPS = (0, 10, 60)
 """Seconds of the other video between the shots and the question."""
