@@ -84,8 +84,12 @@ class Recall(nn.Module):
     def __init__(self, read: video.Attention | video.Average | video.Maximum | video.Nearest) -> None:
         super().__init__()
         self.query = nn.Linear(DIM, DIM)
-        # At first all rows are read alike, whatever the last clip is like.
-        nn.init.normal_(self.query.weight, std=0.05)
+        if isinstance(read, video.Nearest):
+            # It has no gradient, and asks for what is like the last clip.
+            nn.init.eye_(self.query.weight)
+        else:
+            # At first the question is much the same, whatever the last clip is like.
+            nn.init.normal_(self.query.weight, std=0.05)
         self.read = read
 
     def forward(self, memory: Memory, seen: Seen, films: Tensor) -> Tensor:

@@ -60,11 +60,10 @@ def _score(scene: Scene, settings: Record) -> Record:
         line = {"who": name, "setting": setting, "bytes": _bytes(contestant)}
         lines.append(line | scores(scene, said) | {"cpu_seconds": time.process_time() - begin})
     lines += [{"who": who, **scores(scene, torch.from_numpy(said))} for who, said in scene.asked.guesses.items()]
-    reads = [
-        {"read": name, **scores(scene, _trained(scene, CONTESTANTS[READ_OF], settings["chosen"][READ_OF],
-                                                 seed=settings["seed"], read=read))}
-        for name, read in READS.items()
-    ]  # fmt: skip
+    reads = []
+    for name, read in READS.items():
+        said = _trained(scene, CONTESTANTS[READ_OF], settings["chosen"][READ_OF], seed=settings["seed"], read=read)
+        reads.append({"read": name, **scores(scene, said)})
     leaks = {
         name: future_leak(contestant, settings["chosen"].get(name, contestant.settings[0]), scene.ask)
         for name, contestant in CONTESTANTS.items()

@@ -91,7 +91,7 @@ def _first_failure(runs: Sequence[Record], task: str, who: str) -> str:
 
 
 def _leaks(runs: Sequence[Record]) -> str:
-    worst = max(leak for run in runs for leak in run["leaks"].values())
+    worst = max((leak for run in runs for leak in run["leaks"].values()), default=0.0)
     return (
         f"Future leak: in every memory and window, the second half of the films was exchanged; the largest change of "
         f"what was read in the first half is {worst:g}."
