@@ -125,7 +125,7 @@ def test_shots__are_told_by_what_is_remembered(monkeypatch):
     numbers = torch.bucketize(torch.arange(shots.CUTS[-1]), torch.tensor(shots.CUTS[1:-1]), right=True)
     frames = torch.nn.functional.normalize(shot[numbers], dim=1)
     filler = torch.nn.functional.normalize(torch.randn(400, 12, generator=generator), dim=1)
-    lines = shots.measure(frames, filler, 0)
+    lines = shots.score(frames, filler, [0])
     found = {(line["who"], line["gap"]): line["rank_1"] for line in lines}
     assert found["novelty gate", 0] == 1.0
     # Another video is all that is left.
