@@ -21,7 +21,7 @@ from torch import Tensor, distributed, multiprocessing
 import torchbank as tb
 
 from .documents import ROOT, filled, write_results
-from .traffic import received
+from .traffic import traffic_of
 
 PAGE = ROOT / "docs" / "many-ranks.md"
 RESULT = Path(__file__).parent / "results" / "scaling.json"
@@ -36,9 +36,11 @@ def bytes_of(call: str, way: str, ranks: int, *, batch: int = BATCH, dim: int = 
     """What a rank receives in a call, by the table of docs/many-ranks.md, float32 throughout."""
     others = ranks - 1
     if way == "replicated":
-        return others * batch * (4 * dim + FIELDS) if call == "push" else 0
+        a_row = {"push": 4 * dim + FIELDS, "update": 4 * dim + 16}
+        return others * batch * a_row.get(call, 0)
     a_row = {
         "push": 4 * dim + FIELDS + 8,
+        "update": 4 * dim + 16,
         "attend": 4 * dim + 4 * (dim + 1),
         "nearest": 4 * dim + 12 * k,
         "pair_sum": 4 * dim + 4 * (dim + 2),
@@ -47,9 +49,16 @@ def bytes_of(call: str, way: str, ranks: int, *, batch: int = BATCH, dim: int = 
     return others * batch * a_row[call]
 
 
-def bytes_of_sizes(call: str, way: str, ranks: int) -> int:
-    """The exchange of batch sizes before a call, on the CPU and under ``uneven=True``."""
-    return 8 * (ranks - 1) if way == "sharded" or call == "push" else 0
+def messages_of(call: str, way: str) -> int:
+    """The collectives of a call, but for `messages_of_sizes`; alone there are none."""
+    if way == "replicated":
+        return int(call in ("push", "update"))
+    return 2  # there and back
+
+
+def messages_of_sizes(call: str, way: str) -> int:
+    """The exchange of batch sizes, 8 bytes a rank, before a call: on the CPU, under ``uneven=True``, for an update."""
+    return min(1, messages_of(call, way))
 
 
 def ring() -> tb.MemoryBank:
@@ -58,11 +67,14 @@ def ring() -> tb.MemoryBank:
 
 def calls_of(bank: tb.MemoryBank, queries: Tensor) -> dict[str, Callable[[], Any]]:
     """Everything that is measured, as it is called in a step."""
+    slots = torch.arange(len(queries))
     return {
         "attend": partial(bank.attend, queries, scale=10.0),
         "nearest": partial(bank.nearest, queries, NEIGHBORS),
         "pair_sum": partial(bank.pair_sum, queries, tb.reads.SCORE),
-        "gather": partial(bank.gather, torch.arange(len(queries))),
+        "gather": partial(bank.gather, slots),
+        # Of a generation that was never: sent, and not written.
+        "update": partial(bank.update, slots, torch.zeros_like(slots), queries.detach()),
     }
 
 
@@ -78,18 +90,21 @@ def run_rank(rank: int, ranks: int, meeting: str, result: str) -> None:
             embeddings = torch.randn(ranks * BATCH, DIM, generator=generator)
             labels, ids = torch.randint(50, (2, ranks * BATCH), generator=generator)
             parts = (part.split(BATCH)[rank] for part in (embeddings, labels, ids))
-            pushed = received(lambda parts=parts, shared=shared: _push(shared, *parts))
+            pushed = traffic_of(lambda parts=parts, shared=shared: _push(shared, *parts))
             _push(alone, embeddings, labels, ids)
         counts = {"push": pushed}
         queries = torch.randn(BATCH, DIM, generator=torch.Generator().manual_seed(rank)).requires_grad_()
-        counts |= {call: received(action) for call, action in calls_of(shared, queries).items()}
-        expected = calls_of(alone, queries)
-        found = calls_of(shared, queries)
-        difference = max(_difference(found[call](), expected[call]()) for call in found)
+        found, expected = calls_of(shared, queries), calls_of(alone, queries)
+        # An update says of all ranks together how many rows were stale.
+        difference = max(_difference(found[call](), expected[call]()) for call in found if call != "update")
+        counts |= {call: traffic_of(action) for call, action in found.items()}
         equal = torch.equal(shared.ordered().embeddings, alone.ordered().embeddings)
         rows += [
-            {"ranks": ranks, "bank": way, "call": call, "bytes": count, "rows equal": equal, "difference": difference}
-            for call, count in counts.items()
+            {
+                **{"ranks": ranks, "bank": way, "call": call, "rows equal": equal, "difference": difference},
+                **{"bytes": counted.received, "messages": counted.messages},
+            }
+            for call, counted in counts.items()
         ]
     if rank == 0:
         Path(result).write_text(json.dumps(rows))
@@ -116,15 +131,21 @@ def measure() -> list[dict[str, Any]]:
             multiprocessing.spawn(run_rank, (ranks, f"{folder}/meeting", result), nprocs=ranks)
             rows += json.loads(Path(result).read_text())
     for row in rows:
-        what = row["call"], row["bank"], row["ranks"]
-        row["formula"] = bytes_of(*what) + bytes_of_sizes(*what)
+        call, way, ranks = row["call"], row["bank"], row["ranks"]
+        sizes = messages_of_sizes(call, way)
+        row["formula"] = bytes_of(call, way, ranks) + 8 * (ranks - 1) * sizes
+        row["messages by the formula"] = (messages_of(call, way) + sizes) * (ranks > 1)
     return rows
 
 
 def measured_table(rows: list[dict[str, Any]]) -> str:
-    lines = ["| ranks | bank | call | bytes received, counted | by the formula |", "|--:|---|---|--:|--:|"]
+    lines = [
+        "| ranks | bank | call | bytes received, counted | by the formula | messages, counted | by the formula |",
+        "|--:|---|---|--:|--:|--:|--:|",
+    ]
     lines += [
-        f"| {row['ranks']} | {row['bank']} | `{row['call']}` | {row['bytes']:,} | {row['formula']:,} |"
+        f"| {row['ranks']} | {row['bank']} | `{row['call']}` | {row['bytes']:,} | {row['formula']:,} | "
+        f"{row['messages']} | {row['messages by the formula']} |"
         for row in rows
         if row["ranks"] > 1 and row["formula"]
     ]
@@ -176,9 +197,25 @@ def seconds_of(machine: Machine, way: str, rows: int) -> float:
     # Each rank reads its rows for the queries of all: as many products as all rows for its own queries.
     products = 4 * MODEL_BATCH * rows * MODEL_DIM / machine.products
     reading = rows * 2 * MODEL_DIM / ranks / machine.memory
-    sent = sum(bytes_of(call, way, machine.ranks, batch=MODEL_BATCH, dim=MODEL_DIM) for call in ("push", "attend"))
-    messages = 4 if way == "sharded" else 1
+    calls = ("push", "attend")
+    sent = sum(bytes_of(call, way, machine.ranks, batch=MODEL_BATCH, dim=MODEL_DIM) for call in calls)
+    messages = sum(messages_of(call, way) for call in calls)
     return max(products, reading) + sent / machine.link + messages * machine.message
+
+
+# The embeddings that shops use: of a small image encoder, of a larger one, of text and images together.
+PRODUCTS, PRODUCT_DIMS = 2_000_000, (128, 256, 768)
+
+
+def products_table() -> str:
+    """Gigabytes on each GPU by mode."""
+    lines = ["| an embedding of | replicated | sharded over 2 | over 8 | over 64 |", "|---|--:|--:|--:|--:|"]
+    for dim in PRODUCT_DIMS:
+        for word, size in (("bfloat16", 2), ("float32", 4)):
+            whole = PRODUCTS * (size * dim + FIELDS + STAMPS)
+            cells = " | ".join(f"{whole / ranks / 1e9:,.2f} GB" for ranks in (1, 2, 8, 64))
+            lines.append(f"| {dim} numbers, {word} | {cells} |")
+    return "\n".join(lines)
 
 
 def model_table() -> str:
@@ -201,7 +238,7 @@ def main() -> None:
     parser.add_argument("--no-docs", action="store_true", help="print instead of writing")
     chosen = parser.parse_args()
     rows = measure()
-    tables = {"traffic": measured_table(rows), "model": model_table()}
+    tables = {"products": products_table(), "traffic": measured_table(rows), "model": model_table()}
     if chosen.no_docs:
         print("\n\n".join(tables.values()))
         return

@@ -1,6 +1,6 @@
 """Words and their definitions: MoCo on WordNet's pairs, without and with a memory.
 
-python -m benchmarks.wordnet_text    # about 4 minutes of processor time; goes on if stopped
+python -m benchmarks.wordnet_text    # about 14 minutes of processor time; goes on if stopped
 
 Both sides have the same network, batches and steps. Without memory the negatives are the batch's; with memory they are
 the keys of the batches before it. A test word looks for its definition among those of all test words, and back.
@@ -22,7 +22,7 @@ from .jobs import Job, Record
 from .self_supervised import config_of
 from .study import options, run_study
 
-DIM, BATCH, STEPS, SEEDS = 128, 64, 1_000, (0, 1)
+DIM, BATCH, STEPS, SEEDS = 128, 64, 5_000, (0, 1)
 # A quarter of the rows and half the width of the encoder's defaults: most of a step is the optimiser's pass over them.
 ROWS, WIDTH = 2**14, 128
 LEARNING_RATE, WARMUP = 2e-3, 100

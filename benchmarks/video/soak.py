@@ -1,6 +1,6 @@
 """A million writes over 64 streams: the bytes of the process and the time of a step must stay flat.
 
-python -m benchmarks.video.soak                 # every rule; half a minute of one core for each
+python -m benchmarks.video.soak                 # every rule; about half a minute of an idle core for each
 python -m benchmarks.video.soak --writes 64000 --only fifo
 
 Each step reads for all streams and writes a row to each. Beside the rules stands a list that is appended to and read
@@ -10,8 +10,10 @@ docs/images/video-soak.png.
 """
 
 import argparse
+import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -144,17 +146,19 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(1)
     steps = -(-chosen.writes // STREAMS)
-    runs = []
-    for name in chosen.only:
-        runs.append(
-            measure(name, lambda name=name: video.TemporalMemory(DIM, CAPACITY, streams=STREAMS, **RULES[name]), steps)
-        )
-        print(f"{name}: {growth(runs[-1])}, {runs[-1]['seconds']:.0f} s", flush=True)
-    runs.append(measure("appended", Appended, min(steps, APPENDED_STEPS)))
     path = chosen.out / "video-soak.json"
-    write_results(path, runs)
-    write_table("video-soak", path, table(runs), page=chosen.page)
-    draw(runs, chosen.images / "video-soak.png")
+    runs = {run["rule"]: run for run in json.loads(path.read_text())["runs"]} if path.exists() else {}
+    for name in chosen.only:
+        make = partial(video.TemporalMemory, DIM, CAPACITY, streams=STREAMS, **RULES[name])
+        runs[name] = measure(name, make, steps)
+        print(f"{name}: {growth(runs[name])}, {runs[name]['seconds']:.0f} s", flush=True)
+        # Each as soon as it is done; rules that are not measured again stay.
+        write_results(path, list(runs.values()))
+    runs["appended"] = measure("appended", Appended, min(steps, APPENDED_STEPS))
+    ordered = [runs[name] for name in (*RULES, "appended") if name in runs]
+    write_results(path, ordered)
+    write_table("video-soak", path, table(ordered), page=chosen.page)
+    draw(ordered, chosen.images / "video-soak.png")
 
 
 if __name__ == "__main__":

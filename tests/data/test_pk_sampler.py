@@ -1,6 +1,6 @@
 """The P x K sampler: what every batch holds, and where the stream resumes."""
 
-from itertools import islice
+from itertools import chain, islice
 
 import pytest
 import torch
@@ -38,6 +38,33 @@ def test_pk_sampler__every_batch_is_full_and_has_no_image_twice(sizes, classes_p
         assert full.count(False) <= 1
         if min(sizes) >= images_per_class:
             assert list(counts.values()) == [images_per_class] * classes_per_batch
+
+
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=24),
+    classes_per_batch=st.integers(1, 4),
+    images_per_class=st.integers(1, 4),
+    ranks=st.integers(1, 4),
+)
+def test_pk_sampler__processes_cut_the_batch_of_one(sizes, classes_per_batch, images_per_class, ranks):
+    def sampler(classes, **words):
+        given = {"classes_per_batch": classes, "images_per_class": images_per_class, "seed": 5, **words}
+        return PKSampler(labels_of(sizes), **given)
+
+    assume(len(sizes) >= classes_per_batch)
+    supply = sum(min(size, images_per_class) for size in sizes)
+    assume(supply >= classes_per_batch * images_per_class)
+    parts = [sampler(classes_per_batch, rank=rank, ranks=ranks) for rank in range(ranks)]
+    together = ranks * classes_per_batch
+    if len(sizes) >= together and supply >= together * images_per_class:
+        whole = sampler(together)
+        for index in range(12):
+            assert list(chain(*(part.batch(index) for part in parts))) == whole.batch(index)
+            assert parts[0].batches_per_pass == whole.batches_per_pass
+    else:
+        # Too few for all at once: they take turns.
+        one = sampler(classes_per_batch)
+        assert [part.batch(3) for part in parts] == [one.batch(3 * ranks + rank) for rank in range(ranks)]
 
 
 def test_pk_sampler__a_small_class_gives_all_it_has_and_others_fill_up():
@@ -140,6 +167,7 @@ TestResuming = Resuming.TestCase
         ({"classes_per_batch": 1}, "classes_per_batch 1, but this sampler has 2"),
         ({"images_per_class": 2}, "images_per_class 2, but this sampler has 3"),
         ({"labels": labels_of([3, 3, 3, 4])}, "labels_checksum"),
+        ({"rank": 1, "ranks": 2}, "rank 1, but this sampler has 0"),
     ],
 )
 def test_pk_sampler__refuses_the_state_of_another_stream(changes, message):
@@ -170,6 +198,7 @@ def test_pk_sampler__refuses_a_state_that_is_not_whole(missing):
         ({"classes_per_batch": 0}, BankValueError, "classes_per_batch is 0"),
         ({"images_per_class": 0}, BankValueError, "images_per_class 0"),
         ({"seed": -1}, BankValueError, "seed -1"),
+        ({"rank": 2, "ranks": 2}, BankValueError, "rank is 2 and ranks 2"),
         ({"labels": torch.rand(4)}, BankTypeError, "labels are torch.float32"),
         ({"labels": torch.zeros(2, 2, dtype=torch.int64)}, BankValueError, r"shape \(2, 2\)"),
     ],

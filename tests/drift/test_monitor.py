@@ -190,16 +190,21 @@ def test_gate__once_open_it_closes_where_the_gradient_misleads():
     assert limits == [-1, math.inf, math.inf, -1, -1, -1, math.inf]
 
 
-def test_gate__lets_through_what_does_not_mislead():
+@pytest.mark.parametrize(
+    ("fidelities", "limit"),
+    [
+        ([0.4, 0.6, 0.5, 0.2], 10.0),  # what is older than 10 steps makes it worse
+        ([0.4, 0.6, 0.56, 0.2], 20.0),  # 0.04 are noise
+        ([0.4, 0.3, 0.2, 0.5], math.inf),  # the whole memory is best
+        ([0.4, 0.3, 0.37, 0.36], math.inf),
+    ],
+)
+def test_gate__leaves_out_old_rows_only_where_the_gradient_is_better_without(fidelities, limit):
     monitor, gate = DriftMonitor(2), FreshnessGate()
-    monitor.up_to.add(0, torch.tensor(9.0), torch.tensor(0.5))
-    for bucket, (age, fidelity) in enumerate([(5.0, 0.6), (10.0, 0.2), (20.0, -0.2), (40.0, 0.3)]):
-        monitor.recent.add(bucket, torch.tensor(age), torch.tensor(fidelity))
+    for bucket, fidelity in enumerate(fidelities):
+        monitor.up_to.add(bucket, torch.tensor(5.0 * 2**bucket), torch.tensor(fidelity))
     gate.follow(monitor)
-    assert gate.limit == pytest.approx(15)  # halfway between 0.2 and -0.2
-    monitor.recent.sums.abs_()
-    gate.follow(monitor)
-    assert gate.limit == math.inf
+    assert gate.limit == limit
 
 
 def test_gate__limit_is_an_age_for_reads():

@@ -362,6 +362,14 @@ def test_automatic_gate__reads_nothing_until_it_opens():
     assert logs["memory_age_limit"] == method.gate.limit.clamp_max(103)
 
 
+def test_automatic_gate__is_open_at_the_start_step_where_the_warm_up_was_measured():
+    method = XBM(make_encoder(), config(**{**AUTOMATIC, "start_step": 102}), dataset_size=IMAGES)
+    train(method, 103)
+    assert method.gate.is_open
+    assert method.bank.total_pushed == 30 + BATCH  # the memory began full, and read its first batch
+    assert method.drift.by_age().count.sum() <= BATCH  # the tables are of the memory
+
+
 @pytest.mark.parametrize("stop", [60, 101])
 @pytest.mark.parametrize("correction", ["none", "sdc"])
 def test_state_dict__automatic_runs_go_on_bit_for_bit(stop, correction):

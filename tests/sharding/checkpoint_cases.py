@@ -5,7 +5,7 @@ from pathlib import Path
 
 import processes
 import torch
-from shared_cases import KINDS, batches, build, push_both, raised, same
+from shared_cases import REPEATING, batches, build, push_both, raised, same
 from torch import distributed
 from torch.distributed import checkpoint
 
@@ -43,7 +43,7 @@ def filled(kind):
 
 def case_saved_by_some__loaded_by_others(rank, ranks):
     folder = shared_folder(rank)
-    for kind in KINDS:
+    for kind in REPEATING:
         for writers in (1, 4):
             path = folder / f"{kind}-{writers}"
             if rank < writers:
@@ -106,7 +106,7 @@ def case_another_bank__refused_and_unchanged(rank, ranks):
 
 def case_whole_file__as_one_process_writes_it(rank, ranks):
     folder = shared_folder(rank)
-    for kind in KINDS:
+    for kind in REPEATING:
         for dtype in (torch.float32, torch.bfloat16):
             alone = build(kind, dtype=dtype)
             _, (rows, columns) = batches(1, alone, 1, [30])

@@ -7,9 +7,7 @@ import torch
 from torch import nn
 
 import torchbank as tb
-from torchbank import methods
-from torchbank.data import Batch
-from torchbank.errors import BankStateError, BankValueError
+from torchbank.errors import BankStateError
 from torchbank.sharding._collectives import Ranks
 
 SHARED = [tb.replicate, tb.shard]
@@ -58,19 +56,22 @@ def test_shard__a_state_of_other_parts_is_refused():
         bank.load_state_dict(tb.shard(tb.MemoryBank(6, 2)).state_dict())
 
 
-@pytest.mark.parametrize("share", SHARED)
-def test_refresh__of_a_shared_bank_is_refused(share):
-    bank = share(tb.MemoryBank(4, 2))
-    with pytest.raises(BankStateError, match="before sharing"):
-        tb.drift.refresh(bank, lambda rows: rows.embeddings, seconds=1.0)
-
-
-def test_xbm__cannot_find_its_start_alone():
-    method = methods.XBM(nn.Linear(3, 4), methods.XBMConfig(dim=4, capacity=8, start_step="auto"), dataset_size=4)
-    method.bank = tb.replicate(method.bank)
-    batch = Batch(torch.randn(2, 3), torch.tensor([0, 1]), torch.tensor([0, 1]))
-    with pytest.raises(BankValueError, match="start_step"):
-        method(batch, step=0)
+@pytest.mark.parametrize("share", [*SHARED, lambda bank: bank], ids=["replicated", "sharded", "not shared"])
+@pytest.mark.parametrize("kind", [tb.MemoryBank, tb.KeyedMemoryBank])
+def test_stalest__all_rows_in_parts_as_they_are_when_asked_for(share, kind):
+    bank = share(kind(7, 1, metric="dot"))
+    for step, place in ((3, 0), (1, 2), (2, 4)):
+        keys = {"keys": torch.tensor([place])} if kind is tb.KeyedMemoryBank else {}
+        bank.push(torch.full((1, 1), float(step)), step=step, **keys)
+    slots = [2, 4, 0] if kind is tb.KeyedMemoryBank else [1, 2, 0]
+    parts = bank.stalest(2)
+    first = next(parts)
+    assert first.slots.tolist() == slots[:2]
+    assert (first.rows.embeddings.flatten().tolist(), first.generations.tolist()) == ([1.0, 2.0], [1, 1])
+    bank.update(torch.tensor(slots[2:]), torch.tensor([1]), torch.full((1, 1), 9.0))
+    (second,) = parts
+    assert (second.slots.tolist(), second.rows.embeddings.tolist()) == (slots[2:], [[9.0]])
+    assert bank.of_all_ranks(torch.tensor([1.5, 2.5])).tolist() == [[1.5, 2.5]]
 
 
 def test_keep_local__beside_what_is_kept_already():

@@ -4,7 +4,7 @@ import copy
 from functools import partial
 
 import torch
-from benchmarks.traffic import received
+from benchmarks.traffic import Traffic, received, traffic_of
 from shared_cases import raised
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -152,12 +152,21 @@ def case_traffic__as_documented_whatever_the_capacity(rank, ranks):
         assert received(partial(sharded.attend, queries, scale=1.0, **ids)) == others * (asked + b * (8 + 4 * (1 + d)))
         hardest = partial(sharded.triplet_sum, queries, labels=columns["label"], margin=0.1, mining="hardest")
         assert received(hardest) == others * 2 * (asked + b * (8 + 4 * (2 + d)))
-        pairs = ranks * (sharded.view().fields["label"][:, None] == columns["label"]).sum()
+        positives = (sharded.view().fields["label"][:, None] == columns["label"]).sum(dim=0)
+        pairs = ranks * positives.sum()
         distributed.all_reduce(pairs, distributed.ReduceOp.MAX)
-        every = partial(sharded.triplet_sum, queries, labels=columns["label"], margin=0.1)
-        assert received(every) == others * (asked + b * (8 + 4 * d) + 12 * pairs + sizes)
+        distributed.all_reduce(positives)
+        every = traffic_of(partial(sharded.triplet_sum, queries, labels=columns["label"], margin=0.1))
+        assert every.received == others * (asked + b * (8 + 4 * d) + 12 * pairs + sizes)
+        assert every.reduced == ranks * b * (8 * positives.max() + 24) + 8
         gathered = partial(sharded.gather, columns["id"])
         assert received(gathered) == others * (b * 8 + sizes + b * (row + 8 + 1))
-        assert received(partial(len, sharded)) == 0
-        assert received(partial(sharded.blocks, 5, generator=torch.Generator())) == 0
+        for bank, total in ((replicated, 0), (sharded, 8)):
+            again = traffic_of(partial(bank.update, columns["id"], columns["id"], queries))
+            assert (again.received, again.reduced) == (others * (sizes + b * (16 + 4 * d)), total)
+            assert received(partial(bank.of_all_ranks, torch.ones(3))) == others * (sizes + 12)
+            aged = traffic_of(partial(bank.mean_age, 5))
+            assert (aged.received, aged.reduced) == (0, total)
+        for silent in (partial(len, sharded), partial(sharded.blocks, 5, generator=torch.Generator())):
+            assert traffic_of(silent) == Traffic()
         assert received(partial(tb.sharding.check_replicas, sharded)) <= others * 32

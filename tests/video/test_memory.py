@@ -35,11 +35,11 @@ def run(memory, features, quality, start=0, **options):
 
 @every_rule
 def test_future__does_not_move_what_was_read_before(rules):
-    (features, quality), (others, other_quality) = film(40), film(40, seed=1)
-    changed = torch.cat([features[:25], others[25:]]), torch.cat([quality[:25], other_quality[25:]])
+    (features, quality), (others, other_quality) = film(20), film(20, seed=1)
+    changed = torch.cat([features[:13], others[13:]]), torch.cat([quality[:13], other_quality[13:]])
     one = run(video.TemporalMemory(DIM, 6, **rules), features, quality)
     other = run(video.TemporalMemory(DIM, 6, **rules), *changed)
-    for second in range(25):
+    for second in range(13):
         assert all(torch.equal(*columns) for columns in zip(one[second], other[second], strict=True))
     assert not torch.equal(one[-1].value, other[-1].value)
 
@@ -47,11 +47,11 @@ def test_future__does_not_move_what_was_read_before(rules):
 @every_rule
 def test_past__is_read_without_anything_newer(rules):
     # Rows that were merged or made into prototypes hold something of their newest member.
-    features, quality = film(40)
+    features, quality = film(20)
     memory = video.TemporalMemory(DIM, 6, **rules)
     run(memory, features, quality)
     view = memory.view()
-    for second in range(0, 40, 3):
+    for second in range(0, 20, 3):
         context = memory.read(features[:1], time=float(second))
         seen = context.slots[context.valid]
         assert set(seen.tolist()) == set(view.slots[view.latest <= second].tolist())
@@ -76,7 +76,7 @@ def test_step__sees_nothing_of_its_own_moment():
 
 @every_rule
 def test_streams__of_different_lengths_are_as_each_alone(rules):
-    lengths = [30, 11, 23]
+    lengths = [16, 7, 12]
     films = [film(length, seed=length) for length in lengths]
     together = video.TemporalMemory(DIM, 5, streams=3, **rules)
     contexts = [[] for _ in lengths]
@@ -106,9 +106,9 @@ def test_streams__of_different_lengths_are_as_each_alone(rules):
 @every_rule
 @pytest.mark.parametrize("kind", ["write", "step"])
 def test_rows__of_one_stream_in_a_batch_are_as_one_by_one(rules, kind):
-    features, quality = film(24)
-    ids = torch.tensor([0, 1, 0, 0, 1, 0]).repeat(4)
-    times = torch.arange(24, dtype=torch.float64)
+    features, quality = film(12)
+    ids = torch.tensor([0, 1, 0, 0, 0, 0]).repeat(2)
+    times = torch.arange(12, dtype=torch.float64)
     whole, single = (video.TemporalMemory(DIM, 4, streams=2, **rules) for _ in range(2))
     at_once = getattr(whole, kind)(features, times, stream_ids=ids, quality=quality)
     parts = [
@@ -142,13 +142,13 @@ def test_write__of_nothing_changes_nothing():
 def test_reset__makes_a_stream_new_and_leaves_the_others(rules):
     features, quality = film(30)
     memory, fresh = (video.TemporalMemory(DIM, 4, streams=2, **rules) for _ in range(2))
-    for second in range(15):
+    for second in range(9):
         memory.step(features[second : second + 2], float(second), quality=quality[second : second + 2])
     other = memory.view(1)
     memory.reset([0])
     assert len(memory.view(0).times) == 0
     torch.testing.assert_close(memory.view(1)._asdict(), other._asdict())
-    for second in range(15):
+    for second in range(9):
         arguments = {"stream_ids": [0], "quality": quality[second : second + 1]}
         ours, new = (each.step(features[second : second + 1], float(second), **arguments) for each in (memory, fresh))
         assert torch.equal(ours.value, new.value)
@@ -158,19 +158,19 @@ def test_reset__makes_a_stream_new_and_leaves_the_others(rules):
 
 @every_rule
 def test_state__goes_on_to_the_bit(rules, tmp_path):
-    features, quality = film(60)
+    features, quality = film(24)
     memory = video.TemporalMemory(DIM, 5, fields={"box": (torch.float32, (2,))}, **rules)
     box = torch.ones(1, 2)
-    run(memory, features[:25], quality[:25], box=box)
+    run(memory, features[:12], quality[:12], box=box)
     memory.save(tmp_path / "memory.safetensors")
     copied = copy.deepcopy(memory)
     stated = video.TemporalMemory(DIM, 5, fields={"box": (torch.float32, (2,))}, **rules)
     stated.load_state_dict(memory.state_dict())
     loaded = video.load(tmp_path / "memory.safetensors")
     assert repr(loaded) == repr(memory)
-    expected = run(memory, features[25:], quality[25:], start=25, box=box)
+    expected = run(memory, features[12:], quality[12:], start=12, box=box)
     for other in (copied, stated, loaded):
-        found = run(other, features[25:], quality[25:], start=25, box=box)
+        found = run(other, features[12:], quality[12:], start=12, box=box)
         for one, two in zip(found, expected, strict=True):
             assert all(torch.equal(*columns) for columns in zip(one, two, strict=True))
         assert all(torch.equal(value, other.state_dict()[name]) for name, value in memory.state_dict().items())
@@ -182,7 +182,7 @@ def test_bytes__are_those_of_its_tensors_and_never_change(rules):
     before = memory.nbytes
     assert before == sum(tensor.nbytes for tensor in memory.state_dict().values())
     assert before == 2 * (5 * (4 * DIM + 66) + 32) + 40
-    for second in range(30):
+    for second in range(10):
         memory.step(torch.randn(2, DIM), float(second), quality=1.0)
     assert memory.nbytes == before
     assert sum(tensor.nbytes for tensor in memory.state_dict().values()) == before
@@ -211,7 +211,7 @@ def test_fields__go_with_their_rows():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @every_rule
 def test_rows__may_be_kept_in_half_the_bytes(rules, dtype):
-    features, quality = film(30)
+    features, quality = film(12)
     memory = video.TemporalMemory(DIM, 5, dtype=dtype, **rules).half()
     contexts = run(memory, features, quality)
     assert memory.view().embeddings.dtype == dtype
@@ -258,12 +258,12 @@ def test_merging__takes_the_most_similar_and_counts_sizes():
 
 
 def test_uniform__is_the_sample_of_a_reservoir():
-    rows = torch.ones(60, 1)
+    rows = torch.ones(25, 1)
     for seed in range(3):
         memory = video.TemporalMemory(1, 5, evict=video.UniformOverLifetime(seed), metric="dot")
-        memory.write(rows, torch.arange(60.0))
+        memory.write(rows, torch.arange(25.0))
         bank = tb.ReservoirMemoryBank(5, 1, seed=seed, fields={"number": torch.int64}, metric="dot")
-        bank.push(rows, number=torch.arange(60))
+        bank.push(rows, number=torch.arange(25))
         assert sorted(bank.view().fields["number"].tolist()) == memory.view().times.tolist()
 
 
@@ -271,7 +271,7 @@ def test_pins__stay_under_every_rule():
     for rules in RULES.values():
         memory = video.TemporalMemory(DIM, 5, **rules)
         memory.write(torch.randn(1, DIM), 0.0, pin=True, quality=0.0)
-        memory.write(torch.randn(40, DIM), torch.arange(40.0), quality=1.0)
+        memory.write(torch.randn(12, DIM), torch.arange(12.0), quality=1.0)
         view = memory.view()
         assert view.pinned.tolist() == [True] + [False] * (len(view.times) - 1)
         assert view.times[0] == 0

@@ -6,7 +6,14 @@ rows. A bank of your own is a `Bank` with a `Replacement` rule. `Rows` puts plai
 
 from torchbank.banks._admission import admit
 from torchbank.banks._bank import Bank
-from torchbank.banks._doors import check_below, check_device, check_embeddings, check_int64, check_size
+from torchbank.banks._doors import (
+    check_below,
+    check_device,
+    check_embeddings,
+    check_handles,
+    check_int64,
+    check_size,
+)
 from torchbank.banks._keyed import KeyedMemoryBank
 from torchbank.banks._placement import parse_storage
 from torchbank.banks._reading import Table
@@ -15,7 +22,7 @@ from torchbank.banks._reservoir import ReservoirMemoryBank, counter_hash
 from torchbank.banks._ring import MemoryBank
 from torchbank.banks._rows import Rows
 from torchbank.banks._subset import Subset
-from torchbank.banks._view import BankView
+from torchbank.banks._view import BankView, StaleRows
 from torchbank.banks._writing import NOT_KEPT, REFUSED
 
 __all__ = [
@@ -28,12 +35,14 @@ __all__ = [
     "Replacement",
     "ReservoirMemoryBank",
     "Rows",
+    "StaleRows",
     "Subset",
     "Table",
     "admit",
     "check_below",
     "check_device",
     "check_embeddings",
+    "check_handles",
     "check_int64",
     "check_size",
     "counter_hash",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from torchbank.banks import _loading
@@ -145,6 +145,16 @@ class Bank(Contents, Reading, nn.Module, ABC):
         """The keyword arguments that ``__init__`` takes beyond those of `MemoryBank`, as JSON can hold them."""
 
     # What is there
+
+    def of_all_ranks(self, numbers: Float[Tensor, " n"]) -> Float[Tensor, "ranks n"]:
+        """What each of the ranks that share the bank gives here, in rank order; of a bank of one process, its own.
+
+        By this they decide together on what each would else decide by its own clock or measurements.
+
+        Args:
+            numbers: ``(n,)`` floating, as many on each rank.
+        """
+        return numbers[None]
 
     @property
     def nbytes(self) -> int:

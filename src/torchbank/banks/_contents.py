@@ -1,7 +1,7 @@
 """What is in a bank: how many rows, all of them, some of them, and how old they are."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from jaxtyping import Float, Int64
@@ -12,7 +12,7 @@ from torchbank.banks._placement import Placement
 from torchbank.banks._reading import Table
 from torchbank.banks._replacement import Replacement
 from torchbank.banks._subset import Subset
-from torchbank.banks._view import BankView
+from torchbank.banks._view import BankView, StaleRows
 from torchbank.errors import BankValueError
 from torchbank.reads import passing
 
@@ -199,6 +199,31 @@ class Contents(ABC):
         written = self._placement.written(self.generations)
         ages = (self.clock if step is None else step) - self.steps.to(self.device)
         return ages.masked_fill(~written.to(self.device), 0).sum()
+
+    def stalest(self, batch_size: int) -> Iterator[StaleRows]:
+        """The rows that this process looks after, the oldest stamps first, so many at a time. Waits for the device.
+
+        Those are all of a bank of its own, and a share of one that several ranks have together. Each part is read when
+        it is asked for; nothing is sent.
+
+        Args:
+            batch_size: Rows of a part; the last may have fewer.
+        """
+        check_size("batch_size", batch_size)
+        view = self.view()
+        places = view.valid.nonzero().squeeze(1)
+        places = places[view.steps[places].argsort(stable=True)].to(self.device)
+        for part in self._share(places).split(batch_size):
+            generations = self.generations[part.to(self.generations.device)].to(part.device)
+            yield StaleRows(self._slots_of(part), generations, self._copied(part))
+
+    def _share(self, places: Int64[Tensor, " rows"]) -> Int64[Tensor, " share"]:
+        """Of rows of `view`, those that this process looks after."""
+        return places
+
+    def _slots_of(self, places: Int64[Tensor, " rows"]) -> Int64[Tensor, " rows"]:
+        """The slots of rows of `view`."""
+        return places
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Int64[Tensor, " n"]:
         """Slots of ``n`` different rows, each row as likely as any other. Waits for the device.

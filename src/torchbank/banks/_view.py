@@ -47,6 +47,20 @@ class BankView(NamedTuple):
         )
 
 
+class StaleRows(NamedTuple):
+    """Rows that may be encoded again, and what `Bank.update` takes to write them where they still are.
+
+    Attributes:
+        slots: ``(rows,)`` int64.
+        generations: ``(rows,)`` int64, those of the slots.
+        rows: A copy of what they hold.
+    """
+
+    slots: Tensor
+    generations: Tensor
+    rows: BankView
+
+
 def _at(column: Tensor, index: Tensor | slice) -> Tensor:
     return column[index if isinstance(index, slice) else index.to(column.device)]
 

@@ -1,6 +1,6 @@
 """Several runs from one configuration: without and with memory, over seeds and batch sizes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from torchbank.cli._recipe import train_run
 from torchbank.errors import BankStateError, BankValueError
 from torchbank.io import write_json
 from torchbank.report import Comparison, Run, plot_batch_sizes, plot_comparison
-from torchbank.training import Progress, RunFolder
+from torchbank.training import Progress, RunFolder, is_main_process, process_count, told_by_first
 
 ProgressBar = Callable[[str], AbstractContextManager[Callable[[Progress], None]]]
 
@@ -22,7 +22,8 @@ class Plan:
     Args:
         config: What the runs share.
         seeds: One run of each side for each.
-        batch_sizes: One group of runs for each; empty is the batch size of the configuration.
+        batch_sizes: One group of runs for each; empty is the batch size of the configuration. Several processes
+            (torchrun) draw as much each.
         without: Settings of the side without memory only, such as "learning-rate=1e-3".
         with_memory: Settings of the side with memory only.
     """
@@ -80,25 +81,28 @@ def compare_runs(plan: Plan, path: str, *, progress_bar: ProgressBar, resume: bo
     Raises:
         BankError: A run of the plan cannot run, or the folder exists or does not fit.
     """
-    runs = list(plan.runs())
-    folder = _open_to_resume(plan, path) if resume else RunFolder.create(path, plan.as_json())
-    finished = []
-    for memory, size, seed, config in runs:
-        inner = RunFolder(folder.path / f"batch{size}-{memory}-seed{seed}")
+    folder, processes, finished = RunFolder(Path(path)), process_count(), []
+    runs = [(memory, processes * size, seed, config) for memory, size, seed, config in plan.runs()]
+    names = [f"batch{size}-{memory}-seed{seed}" for memory, size, seed, _ in runs]
+    begun = told_by_first(lambda: _begin(plan, folder, names, resume=resume), plan.config.training)
+    for (memory, size, seed, config), name in zip(runs, names, strict=True):
         with progress_bar(f"batch {size}, {memory} memory, seed {seed}") as move:
-            summary = train_run(config, str(inner.path), resume=inner.config.is_file(), on_progress=move)
-        finished.append(Run(memory, size, seed, inner.path.name, summary))
+            summary = train_run(config, str(folder.path / name), resume=name in begun, on_progress=move)
+        finished.append(Run(memory, size, seed, name, summary))
     comparison = Comparison(finished)
-    write_json(folder.path / "comparison.json", comparison.as_dict())
     picture = folder.plots / ("batch_sizes.png" if len(comparison.batch_sizes) > 1 else "comparison.png")
-    draw = plot_batch_sizes if len(comparison.batch_sizes) > 1 else plot_comparison
-    draw(comparison, picture)
+    if is_main_process():
+        write_json(folder.path / "comparison.json", comparison.as_dict())
+        draw = plot_batch_sizes if len(comparison.batch_sizes) > 1 else plot_comparison
+        draw(comparison, picture)
     return comparison, picture
 
 
-def _open_to_resume(plan: Plan, path: str) -> RunFolder:
-    folder = RunFolder.open(path)
-    if folder.read_config() != plan.as_json():
-        msg = f"{path} was begun as another comparison (see its config.json); resume with the same settings"
+def _begin(plan: Plan, folder: RunFolder, names: Sequence[str], *, resume: bool) -> list[str]:
+    """Make or open the folder of folders; the names of those in which a run was begun."""
+    if not resume:
+        RunFolder.create(folder.path, plan.as_json())
+    elif RunFolder.open(folder.path).read_config() != plan.as_json():
+        msg = f"{folder.path} was begun as another comparison (see its config.json); resume with the same settings"
         raise BankStateError(msg)
-    return folder
+    return [name for name in names if RunFolder(folder.path / name).config.is_file()]

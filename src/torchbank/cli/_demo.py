@@ -9,13 +9,17 @@ from torchbank.cli._compare_runs import Plan, compare_runs
 from torchbank.cli._config import RunConfig
 from torchbank.cli._progress import progress_bar
 from torchbank.cli._tables import print_comparison, print_paths
+from torchbank.errors import BankValueError
+from torchbank.training import process_count, told_by_first
 
 _DESCRIPTION = """Train a small network on kanji without and with memory, and show what the memory buys."""
 
 
 @dataclass(frozen=True)
 class _Arguments:
-    """What is trained, and where the pictures go. All settings are the defaults of ``torchbank train xbm``.
+    """What is trained, and where the pictures go.
+
+    All settings are the defaults of ``torchbank train xbm``; several processes (torchrun) share its batch.
 
     Args:
         runs: The folder in which a new folder demo, demo-2, ... is made.
@@ -32,11 +36,28 @@ def run(words: Sequence[str]) -> None:
     """Parse, train both sides, show the table and the pictures."""
     arguments = parse(_Arguments, words, prog="torchbank demo", description=_DESCRIPTION)
     config = RunConfig.default("xbm").with_settings(() if arguments.steps is None else (f"steps={arguments.steps}",))
-    path = _free_folder(arguments.runs, "demo")
+    config = _shared_out(config, process_count())
+    path = told_by_first(lambda: _free_folder(arguments.runs, "demo"), config.training)
     plan = Plan(config, arguments.seeds)
     comparison, picture = compare_runs(plan, str(path), progress_bar=progress_bar)
     print_comparison(comparison, ("recall_at_1", "map_at_r", "bank_megabytes", "steps_per_second"))
     print_paths("pictures", [picture, *sorted(path.glob("*-with-*/plots/*.png"))])
+
+
+def _shared_out(config: RunConfig, processes: int) -> RunConfig:
+    """The part of each process in one batch.
+
+    Raises:
+        BankValueError: It cannot be cut into so many.
+    """
+    classes = config.training.classes_per_batch
+    if classes % processes:
+        msg = (
+            f"{processes} processes cannot share the {classes} classes of a batch of the demo; start 1, 2, 4 or 8, "
+            "or use torchbank compare"
+        )
+        raise BankValueError(msg)
+    return config.with_batch_size(config.training.batch_size // processes)
 
 
 def _free_folder(parent: Path, name: str) -> Path:

@@ -6,15 +6,19 @@ from torch import Tensor, nn
 from torchbank.drift._monitor import DriftMonitor
 from torchbank.errors import BankValueError
 
+# A difference in fidelity below this is noise: to throw rows away for it costs more than they do.
+_AS_GOOD = 0.05
+
 
 class FreshnessGate(nn.Module):
     """The age up to which rows still pull the right way, as a tensor that reads take as ``max_age=``.
 
     `follow` opens the gate when the gradient of the rows, old as they are, has a fidelity of ``floor`` to that of a
     memory that never ages (`DriftMonitor.measure`). Until then the limit is -1 and nothing is read: an encoder that has
-    just begun moves too fast for its rows to be of use. Then the limit is the age at which rows mislead, where the
-    fidelity of that age falls to 0: stale rows that point the right way on the whole are better than none. The gate
-    closes again only where the whole gradient misleads, for a memory that has just begun shakes the encoder a while.
+    just begun moves too fast for its rows to be of use. Then old rows are left out only where the gradient is better
+    without them: the limit is the oldest at which a memory that forgets what is older has a fidelity within 0.05 of the
+    best. The gate closes again only where the gradient of any memory misleads, for one that has just begun shakes the
+    encoder a while.
 
     All state is in ``state_dict()``.
 
@@ -23,7 +27,7 @@ class FreshnessGate(nn.Module):
         device: Where the limit lies.
 
     Attributes:
-        limit: 0-d float64, the oldest age that is read; infinite where no age that was measured misleads.
+        limit: 0-d float64, the oldest age that is read; infinite where no row is better left out.
 
     Raises:
         BankValueError: ``floor`` is out of range.
@@ -54,11 +58,12 @@ class FreshnessGate(nn.Module):
         Args:
             monitor: After `DriftMonitor.measure`.
         """
-        _, fidelity = monitor.up_to.by_age()
-        if not len(fidelity) or fidelity.max() < (0 if self.is_open else self.floor):
+        ages, fidelity = monitor.up_to.by_age()
+        if not len(ages) or fidelity.max() < (0 if self.is_open else self.floor):
             self.limit.fill_(-1)
-        else:
-            self.limit.fill_(monitor.age_within(fidelity=0.0))
+            return
+        oldest = int((fidelity >= fidelity.max() - _AS_GOOD).nonzero().max())
+        self.limit.fill_(float(ages[oldest]) if oldest < len(ages) - 1 else torch.inf)
 
     @property
     def is_open(self) -> bool:

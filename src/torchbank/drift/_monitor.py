@@ -248,6 +248,20 @@ class DriftMonitor(nn.Module):
             lost = (1 - aged.cosine()).clamp_min(0).float()
             self.lost.add(lost[None], ages.mean().round().to(torch.int64)[None], known.seen.any()[None])
 
+    def agree(self, bank: Bank) -> None:
+        """Let the ranks that share a bank go on from the mean of what each has measured of fidelity lately.
+
+        Called by all of them after `measure`, it makes `age_within` with ``fidelity=`` and what follows from it, such
+        as `FreshnessGate`, the same on each. What each has counted (`by_age`, `fidelity_by_age`) stays its own. Of a
+        bank of one process nothing changes.
+
+        Args:
+            bank: The memory, on the device of the monitor.
+        """
+        if bank.is_shared:
+            self.recent.average(bank)
+            self.up_to.average(bank)
+
     @property
     def clock(self) -> Tensor:
         """0-d int64, the latest step that was observed."""

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from torchbank.banks import Bank
 from torchbank.drift._age_statistics import BUCKETS
 
 # What a measurement leaves of those before it.
@@ -38,6 +39,15 @@ class RecentFidelity(nn.Module):
         self.weights[bucket] += 1
         self.sums[bucket] += fidelity
         self.ages[bucket] = age
+
+    def average(self, bank: Bank) -> None:
+        """Go on from the mean of what all ranks that share a bank have here."""
+        own = torch.stack([self.weights, self.sums, self.weights * self.ages])
+        everyone = bank.of_all_ranks(own.flatten()).unflatten(1, own.shape)
+        weights, sums, weighted = everyone.mean(dim=0)
+        self.weights.copy_(weights)
+        self.sums.copy_(sums)
+        self.ages.copy_(torch.where(weights > 0, weighted / weights, self.ages))
 
     def by_age(self) -> tuple[Float[Tensor, " ages"], Float[Tensor, " ages"]]:
         """The latest ages, youngest first, and the mean fidelity of each, on the CPU; empty if there is none."""

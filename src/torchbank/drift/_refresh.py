@@ -1,21 +1,23 @@
 """Encode the stalest rows of a memory again, for as long as there is time."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
-from torchbank.banks import Bank, BankView
-from torchbank.errors import BankStateError, BankValueError
+from torchbank.banks import Bank, BankView, StaleRows
+from torchbank.errors import BankValueError
 
 Encode = Callable[[BankView], Tensor]
 """Encodes rows again: a view of them, with fields that tell what they are, to embeddings ``(rows, dim)``."""
 
 
 class Refreshed(NamedTuple):
-    """What a `refresh` did.
+    """What a `refresh` did; of a bank that ranks share, all of them together.
 
     Attributes:
         rows: How many rows were written again.
@@ -36,13 +38,16 @@ def refresh(bank: Bank, encode: Encode, *, seconds: float, step: int | None = No
     encoded whatever it takes. A row that a push has overwritten while it was being encoded stays as pushed. Waits
     for the device.
 
+    Ranks that share the bank call it at the same time. Each encodes a share of the rows, stalest first, of a sharded
+    bank its own; they stop together, when the first of them runs out of time.
+
     Args:
         bank: The memory.
         encode: ``encode(rows)`` gives embeddings of the rows it is shown, say of the images that
             ``rows.fields["id"]`` names.
         seconds: The budget, above 0.
         step: Now, the stamp of what is written; None is the latest stamp of the bank.
-        batch_size: Rows that are encoded together.
+        batch_size: Rows that are encoded together, by each rank.
 
     Returns:
         `Refreshed`.
@@ -50,7 +55,7 @@ def refresh(bank: Bank, encode: Encode, *, seconds: float, step: int | None = No
     Raises:
         BankValueError: The budget is not above 0 or ``batch_size`` not 1 or more; what ``encode`` gives does not
             fit, or is not finite.
-        BankStateError: Several ranks share the bank.
+        BankStateError: A rank that shares the bank does not answer.
 
     Example:
         >>> import torch
@@ -68,21 +73,32 @@ def refresh(bank: Bank, encode: Encode, *, seconds: float, step: int | None = No
     if not seconds > 0 or batch_size < 1:
         msg = f"seconds={seconds}, batch_size={batch_size}; expected a budget above 0 and batches of 1 row or more"
         raise BankValueError(msg)
-    if bank.is_shared:
-        msg = "refresh stops by the clock, on each rank that shares this bank at another row; refresh it before sharing"
-        raise BankStateError(msg)
     now = int(bank.clock) if step is None else step
-    view = bank.view()
-    slots = view.valid.nonzero().squeeze(1)
-    slots = slots[view.steps[slots].argsort(stable=True)].to(bank.device)
-    written, stale, last = 0, 0, 0.0
+    parts, written, stale, last = bank.stalest(batch_size), 0, 0, -math.inf
     begin = time.perf_counter()
-    for part in slots.split(batch_size):
+    while True:
         before = time.perf_counter()
-        if written + stale and before - begin + last > seconds:
+        part = next(parts, None)
+        given = 0 if part is None else len(part.slots)
+        rows, needed = _of_all(bank, given, before - begin + last)
+        if not rows or needed > seconds:
             break
-        generations = bank.generations[part.to(bank.generations.device)].to(part.device)
-        lost = int(bank.update(part, generations, encode(bank.gather(part)), step=now))
-        written, stale, last = written + len(part) - lost, stale + lost, time.perf_counter() - before
+        lost = int(_encode_again(bank, part if given else None, encode, now))
+        written, stale, last = written + rows - lost, stale + lost, time.perf_counter() - before
     ages = bank.age(now)[bank.view().valid.to(bank.device)]
-    return Refreshed(written, stale, int(ages.max()) if len(ages) else 0)
+    _, oldest = _of_all(bank, len(ages), int(ages.max()) if len(ages) else 0)
+    return Refreshed(written, stale, int(oldest))
+
+
+def _of_all(bank: Bank, rows: int, number: float) -> tuple[int, float]:
+    """The rows of all ranks that share the bank, and the largest of their numbers."""
+    everyone = bank.of_all_ranks(torch.tensor([rows, number], dtype=torch.float64))
+    return int(everyone[:, 0].sum()), float(everyone[:, 1].max())
+
+
+def _encode_again(bank: Bank, part: StaleRows | None, encode: Encode, now: int) -> Int64[Tensor, ""]:
+    """Write what the encoder makes of a part; a rank that is through takes part in what the others write."""
+    if part is None:
+        none = torch.empty(0, dtype=torch.int64, device=bank.device)
+        return bank.update(none, none, torch.empty(0, bank.dim, device=bank.device), step=now)
+    return bank.update(part.slots, part.generations, encode(part.rows), step=now)

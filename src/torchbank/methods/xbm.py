@@ -22,6 +22,7 @@ from torchbank.methods._health import memory_logs
 from torchbank.methods._output import MethodOutput
 from torchbank.methods._pair_statistics import pair_logs, sampled_pair_logs
 from torchbank.methods._settings import check_numbers, known, rows_of
+from torchbank.sharding import SharedBank
 
 Loss = Literal["contrastive", "triplet", "multi-similarity"]
 Correction = Literal["none", "xbn", "axbn", "sdc"]
@@ -63,8 +64,8 @@ class XBMConfig:
             moments (`torchbank.drift.MomentMatching`), ``"sdc"`` compensates local drift
             (`torchbank.drift.LocalDrift`).
         fidelity_floor: The gradient fidelity at which ``"auto"`` begins, in (-1, 1).
-        monitor_drift: Whether drift and gradient fidelity are measured on revisits once the warm-up is over (not in
-            the paper); ``"auto"`` and ``"sdc"`` need it.
+        monitor_drift: Whether drift and gradient fidelity are measured on revisits once the warm-up is over, and for
+            ``"auto"`` in it too (not in the paper); ``"auto"`` and ``"sdc"`` need it.
 
     Raises:
         BankValueError: A number is out of range, a word is unknown, or drift is needed and not monitored.
@@ -168,18 +169,15 @@ class XBM(nn.Module):
             as that of margin 0.5 would.
         """
         config = self.config
-        if config.start_step == "auto" and self.bank is not None and self.bank.is_shared:
-            msg = (
-                "start_step='auto' is found by each process from its own images, and those that share a memory begin "
-                "together; give a number of steps, or let each have its own (bank_mode='local')"
-            )
-            raise BankValueError(msg)
         embeddings = self.encoder(batch.images)
+        if step == self._started and self.drift is not None:
+            # What was seen in the warm-up has told the gate; the tables are of the memory.
+            self.drift.reset()
         begun = 0 <= self._started <= step
         # An image's own copies, in the batch or remembered, are no pairs.
         own: dict[str, Any] = {"labels": batch.labels, "ids": batch.ids}
         loss, logs = self._term("batch", embeddings, None, rows=len(batch.ids), **own)
-        if begun or config.start_step == "auto":
+        if begun or "auto" in (config.start_step, config.max_age):
             self._look(embeddings, batch, step=step)
         if self.bank is not None and begun:
             # The batch is remembered before the memory is read, as in the paper.
@@ -266,11 +264,12 @@ class XBM(nn.Module):
         The encoder runs in evaluation mode, so that nothing of it changes and no random number is drawn.
 
         Args:
-            batches: Random training images; taken until the memory is full.
+            batches: Random training images, other ones on each rank that shares the memory; taken until it is full.
         """
         if self.bank is None:
             return
-        encoded = encode(self.encoder, _until(self.bank.capacity, batches))
+        ranks = self.bank.ranks.size if isinstance(self.bank, SharedBank) else 1
+        encoded = encode(self.encoder, _until(-(-self.bank.capacity // ranks), batches))
         embeddings, labels, ids = (tensor.to(self.bank.device) for tensor in encoded)
         self.bank.push(embeddings, label=labels, id=ids, step=self._started)
 
@@ -281,11 +280,13 @@ class XBM(nn.Module):
         if self.drift is None or self._updates % _MEASURE_EVERY:
             return
         self.drift.measure(self.row_loss)
+        if self.bank is not None:
+            # Ranks that share the memory begin together, and leave out the same rows.
+            self.drift.agree(self.bank)
         self.gate.follow(self.drift)
         if self._started < 0 and self.gate.is_open:
             self._started = int(self.drift.clock) + 1
             self.started.fill_(self._started)
-            self.drift.reset()
 
     def _read_counters(self) -> None:
         """Host copies, so that a step need not wait for the device to know whether something is due."""

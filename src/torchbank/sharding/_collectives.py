@@ -196,7 +196,9 @@ def _packed(columns: Sequence[Shaped[Tensor, "rows ..."]]) -> UInt8[Tensor, "row
 
 
 def _flat(column: Shaped[Tensor, "rows ..."], rows: int) -> Shaped[Tensor, "rows numbers"]:
-    return column.detach().reshape(rows, math.prod(column.shape[1:])).contiguous()
+    flat = column.detach().reshape(rows, math.prod(column.shape[1:]))
+    # Not ``contiguous()``: a single number of a strided column counts as that, and is no bytes yet.
+    return flat if flat.stride(1) == 1 else flat.clone(memory_format=torch.contiguous_format)
 
 
 def _unpacked(packed: UInt8[Tensor, "rows bytes"], like: Sequence[Tensor]) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 from typing import TypeVar
 
+from jaxtyping import Int64
 from torch import Tensor, distributed
 
 from torchbank.banks import Bank
@@ -15,6 +16,10 @@ AnyBank = TypeVar("AnyBank", bound=Bank)
 
 class ReplicatedBank(SharedBank):
     """What `replicate` makes of a bank, which stays of its class as well."""
+
+    def _share(self, places: Int64[Tensor, " rows"]) -> Int64[Tensor, " share"]:
+        """Each rank looks after every row in turn."""
+        return places[self.ranks.rank :: self.ranks.size]
 
     def common_state(self) -> dict[str, Tensor]:
         """All of it."""

@@ -43,8 +43,7 @@ class ShardedBank(SharedBank):
 
     def own_slots(self) -> Int64[Tensor, " rows"]:
         """The slot in the whole bank of each row of `view`; sends nothing."""
-        local = torch.arange(len(self.view().steps), device=self.device)
-        return local * self.ranks.size + self.ranks.rank
+        return self._slots_of(torch.arange(len(self.view().steps), device=self.device))
 
     def count(self) -> Int64[Tensor, ""]:
         """The rows of all ranks; known without asking where slots fill from 0."""
@@ -90,8 +89,7 @@ class ShardedBank(SharedBank):
         self, slots: Tensor, generations: Tensor, embeddings: Tensor, *, step: int | Tensor | None = None
     ) -> Int64[Tensor, ""]:
         """See `SharedBank.update`; each rank writes those of the rows that it has."""
-        check_tag(self)
-        (slots, generations, embeddings), _ = self.ranks.gather(slots, generations, embeddings)
+        slots, generations, embeddings = self._updates_of_all(slots, generations, embeddings)
         local = self._local(slots)
         # A slot that does not exist is stale on the rank that would have it.
         elsewhere = (slots % self.ranks.size != self.ranks.rank).sum()
@@ -140,6 +138,9 @@ class ShardedBank(SharedBank):
 
     def _summed_age(self, step: int | Tensor | None) -> Int64[Tensor, ""]:
         return self.ranks.total(super()._summed_age(step))
+
+    def _slots_of(self, places: Int64[Tensor, " rows"]) -> Int64[Tensor, " rows"]:
+        return places * self.ranks.size + self.ranks.rank
 
     def _written_slots(self) -> Int64[Tensor, " rows"]:
         """The slots of all ranks that hold a row, ascending; a byte a slot is sent where they may lie anywhere."""

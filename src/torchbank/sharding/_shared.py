@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, TypeVar
 
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from torchbank.banks import Bank
+from torchbank.banks import Bank, check_embeddings, check_handles
 from torchbank.sharding._collectives import Ranks
 from torchbank.sharding._rank_tag import check_tag
 
@@ -48,12 +48,25 @@ class SharedBank(Bank):
     ) -> Int64[Tensor, ""]:
         """Write new embeddings of rows that are still where they were; see `Bank.update`.
 
+        Each rank gives what it has encoded, as many rows as it likes, none too; they travel as float32. Waits for the
+        device.
+
         Returns:
             0-d int64: how many rows of all ranks were stale and not written.
         """
+        return super().update(*self._updates_of_all(slots, generations, embeddings), step=step)
+
+    def _updates_of_all(self, slots: Tensor, generations: Tensor, embeddings: Tensor) -> list[Tensor]:
         check_tag(self)
-        (slots, generations, embeddings), _ = self.ranks.gather(slots, generations, embeddings)
-        return super().update(slots, generations, embeddings, step=step)
+        # What is wrong with what this rank gives is told before anything is sent.
+        check_embeddings(embeddings, self.dim, self.device)
+        check_handles(slots, generations, embeddings.shape[0], self.capacity)
+        # A rank that has none does not know the dtype of the others.
+        return self.ranks.gather(slots, generations, embeddings.detach().float(), uneven=True).columns
+
+    def of_all_ranks(self, numbers: Float[Tensor, " n"]) -> Float[Tensor, "ranks n"]:
+        """See `Bank.of_all_ranks`; a rank sends the bytes of its numbers."""
+        return self.ranks.gather(numbers[None].to(self.device)).columns[0]
 
     @abstractmethod
     def common_state(self) -> dict[str, Tensor]:

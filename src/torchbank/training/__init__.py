@@ -8,13 +8,14 @@ from torchbank.training._finite import LossWatch
 from torchbank.training._loop import FitResult, Loop, Progress, fit
 from torchbank.training._metrics import LogWindow, MetricsWriter, read_metrics
 from torchbank.training._packing import pack, unpack
+from torchbank.training._processes import is_main_process, process_count, told_by_first
 from torchbank.training._random import (
     random_state,
     restore_random_state,
     seed_everything,
     untouched_random_state,
 )
-from torchbank.training._run_folder import RunFolder, is_main_process
+from torchbank.training._run_folder import RunFolder
 from torchbank.training._saved_bytes import SavedBytes, count_saved_bytes
 from torchbank.training._schedule import apply_schedules, build_optimizer, learning_rate_factor, weight_decay_at
 from torchbank.training._summary import peak_process_bytes
@@ -42,6 +43,7 @@ __all__ = [
     "load_checkpoint",
     "pack",
     "peak_process_bytes",
+    "process_count",
     "random_state",
     "read_metrics",
     "recover_checkpoint",
@@ -49,6 +51,7 @@ __all__ = [
     "retrieve",
     "save_checkpoint",
     "seed_everything",
+    "told_by_first",
     "unpack",
     "untouched_random_state",
     "weight_decay_at",

@@ -100,7 +100,9 @@ def _sampler(
         examples.labels,
         classes_per_batch=config.classes_per_batch,
         images_per_class=config.images_per_class,
-        seed=own_seed(config, rank),
+        seed=config.seed,
+        rank=rank,
+        ranks=ranks,
     )
 
 

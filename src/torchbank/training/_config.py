@@ -22,7 +22,8 @@ class TrainingConfig:
     Args:
         steps: Updates of the weights.
         seed: Seeds the weights, the batches and the augmentations.
-        classes_per_batch: Classes drawn for each batch.
+        classes_per_batch: Classes drawn for each batch of each process; several processes cut one batch of all of
+            these.
         images_per_class: Images drawn of each of them; the product of the two is the batch size.
         images_per_batch: Images of a shuffled batch, drawn without looking at classes, every image once per pass;
             None draws batches by class.

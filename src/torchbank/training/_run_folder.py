@@ -1,7 +1,6 @@
 """The folder that a run leaves behind, and the rule that nothing in it is overwritten by another run."""
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,11 +148,6 @@ class RunFolder:
             msg = f"{self.path} has no summary.json: the run has not finished; go on with it (--resume) first"
             raise BankValueError(msg)
         return _read_json(self.summary)
-
-
-def is_main_process() -> bool:
-    """Whether this process is the one that writes: the only one, or the first that ``torchrun`` started."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def _read_json(path: Path) -> dict[str, Any]:
