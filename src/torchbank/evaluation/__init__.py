@@ -3,6 +3,7 @@
 from torchbank.evaluation._knn import KNNScores, knn
 from torchbank.evaluation._label_audit import LabelAudit, NearDuplicates, audit_labels, near_duplicates
 from torchbank.evaluation._linear_probe import WEIGHT_DECAYS, ProbeScores, linear_probe, low_shot
+from torchbank.evaluation._multi_label_probe import MultiLabelScores, average_precision, multi_label_probe
 from torchbank.evaluation._open_set import OpenSetScores, open_set
 from torchbank.evaluation._overlaps import overlaps
 from torchbank.evaluation._paired_retrieval import PairedScores, paired_retrieval
@@ -18,6 +19,7 @@ __all__ = [
     "WEIGHT_DECAYS",
     "KNNScores",
     "LabelAudit",
+    "MultiLabelScores",
     "NearDuplicates",
     "OpenSetScores",
     "PairedScores",
@@ -28,10 +30,12 @@ __all__ = [
     "TrackingScores",
     "Tracks",
     "audit_labels",
+    "average_precision",
     "knn",
     "linear_probe",
     "low_shot",
     "low_shot_rows",
+    "multi_label_probe",
     "near_duplicates",
     "open_set",
     "overlaps",

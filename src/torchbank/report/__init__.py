@@ -1,6 +1,7 @@
-"""Pictures of runs and of identities, and the comparison of several runs."""
+"""Pictures of runs, of identities and of what a memory attended to, and the comparison of several runs."""
 
 from torchbank.report._annotated_video import annotate_video
+from torchbank.report._attention_timeline import plot_attention_timeline
 from torchbank.report._calibration import plot_calibration, plot_virtual_pillar
 from torchbank.report._comparison import MEASURES, Comparison, Run, Spread
 from torchbank.report._comparison_pictures import plot_batch_sizes, plot_comparison
@@ -26,6 +27,7 @@ __all__ = [
     "annotate_video",
     "has_health",
     "has_slow_drift",
+    "plot_attention_timeline",
     "plot_batch_sizes",
     "plot_calibration",
     "plot_comparison",
