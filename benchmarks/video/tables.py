@@ -126,3 +126,19 @@ def draw(runs: Sequence[Record], path: Path) -> None:
             axes.set_title(TASKS[task][0].title)
         panels[0].set_ylabel("accuracy (%)")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        figure.suptitle(headline(runs), fontsize=16, fontweight="bold", x=0.01, ha="left")
+
+
+def headline(runs: Sequence[Record]) -> str:
+    """What the quality gate and the window know after the longest lag, over all tasks."""
+    worst, best = (
+        extreme(
+            percent([line["by_lag"][-1] for line in lines(runs, task, who)]).mean
+            for task in dict.fromkeys(run["task"] for run in runs)
+        )
+        for who, extreme in (("quality", min), ("window", max))
+    )
+    return (
+        f"What was seen {LAGS[-1]} ago: a memory with a quality gate knows it in {worst:.0f} % or more, "
+        f"a window in {best:.0f} % or less"
+    )
