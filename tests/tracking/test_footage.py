@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
-from small_video import FRAMES, colors_of_lines, mot_lines, write_everything
 
+from small_video import FRAMES, colors_of_lines, mot_lines, write_everything
 from torchbank.errors import BankKeyError, BankTypeError, BankValueError, FileFormatError
 from torchbank.tracking import ByteTrack, build_detector, build_embedder, observe, read_detections
 from torchbank.tracking._embedders import cut_crops

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from small_video import FPS, FRAMES, RED_IS_GONE, colors_of_lines, mot_lines
 
+from small_video import FPS, FRAMES, RED_IS_GONE, colors_of_lines, mot_lines
 from torchbank.errors import BankValueError
 from torchbank.tracking import (
     Appearances,
