@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -193,7 +192,10 @@ def score(labels: Labels, seen: dict[str, Remembered], plan: VideoPlan, who: str
     ]
     _check_known(labels)
     probe = evaluation.linear_probe(
-        *(SimpleNamespace(embeddings=rows, labels=each) for rows, each in zip((train, test), numbers, strict=True)),
+        *(
+            encoders.Encoded(rows, each, torch.arange(len(rows)))
+            for rows, each in zip((train, test), numbers, strict=True)
+        ),
         seed=plan.seed,
     )
     return {"score": probe.accuracy, "weight_decay": probe.weight_decay}

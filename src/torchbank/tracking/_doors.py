@@ -8,16 +8,6 @@ from torch import Tensor
 from torchbank.errors import BankTypeError, BankValueError
 
 
-def check_count(what: str, value: int) -> None:
-    """Raise unless ``value`` is a positive integer."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        msg = f"{what} is {value!r}; expected a positive int"
-        raise BankTypeError(msg)
-    if value < 1:
-        msg = f"{what} is {value}; expected at least 1"
-        raise BankValueError(msg)
-
-
 def check_fraction(what: str, value: float, *, top: float = 1.0) -> None:
     """Raise unless ``value`` lies between 0 and ``top``."""
     if not 0 <= value <= top:

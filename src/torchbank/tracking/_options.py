@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from torchbank.banks import check_size
 from torchbank.errors import BankValueError
 from torchbank.tracking._candidates import Constraints
-from torchbank.tracking._doors import check_count, check_fraction
+from torchbank.tracking._doors import check_fraction
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class LinkerOptions:
 
     def __post_init__(self) -> None:
         for what in ("evidence_frames", "looks", "write_every", "lost_frames", "history"):
-            check_count(what, getattr(self, what))
+            check_size(what, getattr(self, what))
         check_fraction("max_overlap", self.max_overlap)
         if self.fps is not None and not self.fps > 0:
             msg = f"fps is {self.fps}; expected frames per second, more than 0, or None"

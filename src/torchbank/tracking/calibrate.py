@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from torchbank.banks import check_size
 from torchbank.errors import BankStateError, BankValueError
-from torchbank.tracking._doors import as_integers, as_matrix, check_count
+from torchbank.tracking._doors import as_integers, as_matrix
 from torchbank.tracking._looks import Looks, gather_looks, joined, thin
 from torchbank.tracking.adapt import Whitening
 
@@ -148,7 +149,7 @@ def calibrate(
         >>> 0.3 < found.threshold < 0.8, found.recall, found.track_pairs
         (True, 1.0, 28)
     """
-    check_count("evidence_frames", evidence_frames)
+    check_size("evidence_frames", evidence_frames)
     rows = as_matrix(embeddings)
     tracks = as_integers("track_ids", track_ids, len(rows))
     moments = as_integers("frames", frames, len(rows))
@@ -199,7 +200,7 @@ def adapt_and_calibrate(
             were in view at once and judged together.
         BankValueError: The shapes do not fit, or a rate, share or size is out of range.
     """
-    check_count("evidence_frames", evidence_frames)
+    check_size("evidence_frames", evidence_frames)
     rows = as_matrix(embeddings)
     tracks = as_integers("track_ids", track_ids, len(rows))
     moments = as_integers("frames", frames, len(rows))
@@ -229,8 +230,8 @@ def calibrate_looks(
         BankStateError: Fewer than 10 pairs of tracks were in view at once.
         BankValueError: A rate or size is out of range.
     """
-    check_count("gallery_size", gallery_size)
-    check_count("samples_per_identity", samples_per_identity)
+    check_size("gallery_size", gallery_size)
+    check_size("samples_per_identity", samples_per_identity)
     if not 0 < false_merge_rate < 1:
         msg = f"false_merge_rate is {false_merge_rate}; expected a share between 0 and 1, such as 0.01"
         raise BankValueError(msg)

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torchbank.banks import BankView
+from torchbank.banks import BankView, check_size
 from torchbank.errors import BankValueError
 from torchbank.tracking import _gallery_file
-from torchbank.tracking._doors import as_embeddings, as_identities, as_integers, as_scores, check_count, check_fraction
+from torchbank.tracking._doors import as_embeddings, as_identities, as_integers, as_scores, check_fraction
 from torchbank.tracking._editing import Editing
 from torchbank.tracking._identities import NOBODY, Identities, Sighting
 from torchbank.tracking._lock import Ownership
@@ -87,8 +87,8 @@ class IdentityGallery(Editing):
         dtype: torch.dtype = torch.float32,
         fingerprint: str | None = None,
     ) -> None:
-        check_count("max_identities", max_identities)
-        check_count("samples_per_identity", samples_per_identity)
+        check_size("max_identities", max_identities)
+        check_size("samples_per_identity", samples_per_identity)
         check_fraction("min_score", min_score)
         check_fraction("novelty", novelty, top=2.0)
         if retention is not None and not retention > 0:
@@ -278,7 +278,7 @@ class IdentityGallery(Editing):
         Raises:
             BankValueError: The embeddings or classes do not fit.
         """
-        check_count("k", k)
+        check_size("k", k)
         rows = as_embeddings(embeddings, self.dim)
         labels = None if classes is None else as_integers("classes", classes, len(rows))
         return distinct(*self.bank.best(rows, k, labels, eligible), k)
