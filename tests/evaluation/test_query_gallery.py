@@ -85,6 +85,13 @@ def test_query_gallery__of_all_against_all_sees_itself_first():
     assert evaluation.query_gallery(both, both, ks=(1,)).recall_at == {1: 1.0}
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_query_gallery__takes_queries_of_another_dtype(dtype):
+    queries, gallery = features(8, 3, 0), features(12, 3, 1)
+    other = SimpleNamespace(embeddings=queries.embeddings.to(dtype), labels=queries.labels)
+    assert evaluation.query_gallery(other, gallery, ks=KS) == evaluation.query_gallery(queries, gallery, ks=KS)
+
+
 def test_query_gallery__a_camera_of_its_own_changes_nothing():
     queries, gallery = features(20, 4, seed=0), features(50, 4, seed=1)
     others = (queries.cameras, gallery.cameras + 3)

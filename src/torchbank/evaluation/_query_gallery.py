@@ -65,6 +65,8 @@ def query_gallery(
             "expected one dim and one device: use one encoder for both"
         )
         raise BankValueError(msg)
+    asked = asked.to(torch.promote_types(asked.dtype, rows.dtype))
+    rows = rows.to(asked.dtype)
     left_out = {}
     if cameras is not None:
         _check_cameras(cameras, len(asked), len(rows))
