@@ -2,7 +2,7 @@
 
 python -m benchmarks.tracking scenes                   # about ten minutes of one core
 python -m benchmarks.tracking pets FOLDER [VIDEO]      # a folder of detections.npz and keyframes_1_396.csv
-python -m benchmarks.tracking stream                   # ten hours of a simulated stream; about six minutes
+python -m benchmarks.tracking stream                   # ten hours of a simulated stream; a minute or two
 python -m benchmarks.tracking pictures                 # what docs/tracking.md shows of one scene
 
 Each writes results/tracking-NAME.json, its table in docs/tracking.md, and its plot.
@@ -33,7 +33,7 @@ def main() -> None:
         "--pictures", type=Path, default=Path("runs/pets"), help="made from the clip: not for the project"
     )
     long = what.add_parser("stream")
-    long.add_argument("--frames", type=int, default=360_000)
+    long.add_argument("--frames", type=int, default=25_500)
     what.add_parser("pictures")
     chosen = parser.parse_args()
     match chosen.what:
