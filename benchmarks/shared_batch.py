@@ -1,8 +1,8 @@
 """Does one batch, cut over two processes, learn what one process learns from it? `python -m benchmarks.shared_batch`.
 
 XBM on kanji as `torchbank demo` trains it, 16 images an update in all: by one process; by one that accumulates two
-batches of 8; and by two that torchrun starts, with 8 images each and one memory. Writes results/shared-batch.json and
-a table of docs/many-ranks.md. Every process has one thread.
+batches of 8; and by two that torchrun starts, with 8 images each and one memory, whose batches are their own or count
+as one. Writes results/shared-batch.json and a table of docs/many-ranks.md. Every process has one thread.
 """
 
 import json
@@ -25,6 +25,7 @@ WAYS = {
     "one process, two halves accumulated": (2, 1),
     "two processes, half each, replicated": (1, 2),
     "two processes, half each, sharded": (1, 2),
+    "two processes, half each, replicated, one batch": (1, 2),
 }
 IMAGES_PER_CLASS = 2
 SCORES = {"recall_at_1": "R@1", "map_at_r": "MAP@R"}
@@ -41,6 +42,7 @@ def work(settings: Record) -> Record:
         words = ["train", "xbm", "--run", f"{folder}/run", "--device", "cpu", "--checkpoint-every", "0"]
         words += ["--evaluate-every", "0", "--classes-per-batch", str(classes), "--accumulate", str(accumulated)]
         words += ["--bank-mode", "sharded" if settings["way"].endswith("sharded") else "replicated"]
+        words += ["--batch-mode", "shared" if settings["way"].endswith("one batch") else "own"]
         words += ["--steps", str(settings["steps"]), "--seed", str(settings["seed"])]
         env = {**os.environ, "OMP_NUM_THREADS": "1"}
         subprocess.run([sys.executable, *launcher, "torchbank", *words], check=True, env=env)

@@ -10,6 +10,8 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import torchbank as tb
+from torchbank import methods
+from torchbank.data import Batch
 from torchbank.errors import BankStateError
 
 ROWS = 6
@@ -78,6 +80,57 @@ def case_ddp__losses_and_gradients_of_one_process(rank, ranks):
             gradients = [[weight.grad for weight in network.parameters()] for network in (mine.module, whole)]
             for one, other in zip(*gradients, strict=True):
                 torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
+def case_batch_norm__as_one_process(rank, ranks):
+    torch.manual_seed(0)
+    for shape, layer in (((ROWS, 5), nn.BatchNorm1d(5)), ((ROWS, 5, 3, 4), nn.BatchNorm2d(5, momentum=None))):
+        whole = nn.Sequential(layer, nn.ReLU()).double()
+        mine = DistributedDataParallel(tb.sharding.share_batch_norm(copy.deepcopy(whole)))
+        assert list(mine.module.state_dict()) == list(whole.state_dict())
+        for seed in range(3):
+            generator = torch.Generator().manual_seed(seed)
+            everything = torch.randn(ranks * shape[0], *shape[1:], generator=generator, dtype=torch.float64)
+            own = everything.split(ROWS)[rank].clone().requires_grad_()
+            everything.requires_grad_()
+            found, wanted = mine(own), whole(everything)
+            torch.testing.assert_close(found, wanted.split(ROWS)[rank], rtol=1e-5, atol=1e-6)
+            (found.square().mean()).backward()
+            wanted.square().mean().backward()
+            torch.testing.assert_close(own.grad / ranks, everything.grad.split(ROWS)[rank], rtol=1e-4, atol=1e-7)
+        for one, other in zip(mine.module.state_dict().values(), whole.state_dict().values(), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+        for one, other in zip(mine.module.parameters(), whole.parameters(), strict=True):
+            torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(mine.module.eval()(own), whole.eval()(everything).split(ROWS)[rank])
+
+
+def case_one_batch__xbm_learns_what_one_process_learns(rank, ranks):
+    def build():
+        torch.manual_seed(0)
+        encoder = nn.Sequential(nn.Flatten(), nn.Linear(9, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 4))
+        settings = {"batch_normalize": "active", "memory_normalize": "active", "prefill": False, "start_step": 1}
+        config = methods.XBMConfig(dim=4, capacity=50, margin=0.1, **settings)
+        return methods.XBM(encoder, config, dataset_size=200)
+
+    whole, mine = build(), build()
+    mine.bank = tb.replicate(mine.bank)
+    mine.share_batch(tb.sharding.Ranks())
+    wrapped = DistributedDataParallel(tb.sharding.keep_local(tb.sharding.share_batch_norm(mine)))
+    optimizers = [torch.optim.SGD(method.parameters(), lr=0.1) for method in (mine, whole)]
+    for step in range(5):
+        generator = torch.Generator().manual_seed(step)
+        images = torch.randn(ranks * ROWS, 1, 3, 3, generator=generator)
+        labels = torch.randint(4, (ranks * ROWS,), generator=generator)
+        everything = Batch(images, labels, torch.arange(len(labels)) + step * len(labels))
+        own = Batch(*(part.split(ROWS)[rank] for part in everything))
+        for method, batch, optimizer in zip((wrapped, whole), (own, everything), optimizers, strict=True):
+            optimizer.zero_grad()
+            method(batch, step=step).loss.backward()
+            optimizer.step()
+        for one, other in zip(mine.encoder.state_dict().values(), whole.encoder.state_dict().values(), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(mine.bank.ordered().embeddings, whole.bank.ordered().embeddings, rtol=1e-4, atol=1e-5)
 
 
 def case_uneven_batches__weighted_by_their_share(rank, ranks):

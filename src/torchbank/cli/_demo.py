@@ -57,7 +57,8 @@ def _shared_out(config: RunConfig, processes: int) -> RunConfig:
             "or use torchbank compare"
         )
         raise BankValueError(msg)
-    return config.with_batch_size(config.training.batch_size // processes)
+    shared = () if processes == 1 else ("batch-mode=shared",)
+    return config.with_settings(shared).with_batch_size(config.training.batch_size // processes)
 
 
 def _free_folder(parent: Path, name: str) -> Path:

@@ -17,12 +17,13 @@ from torchbank.data import Batch
 from torchbank.drift import DriftMonitor, FreshnessGate, LocalDrift, MomentMatching, SlowDrift
 from torchbank.encoders import encode
 from torchbank.errors import BankValueError, check_choice
-from torchbank.losses import Normalize, RowSource
+from torchbank.losses import ContrastivePairs, Normalize, RowSource
 from torchbank.methods._health import memory_logs
 from torchbank.methods._output import MethodOutput
 from torchbank.methods._pair_statistics import pair_logs, sampled_pair_logs
 from torchbank.methods._settings import check_numbers, known, rows_of
-from torchbank.sharding import SharedBank
+from torchbank.reads import PairSum
+from torchbank.sharding import Ranks, SharedBank, rows_of_all_ranks
 
 Loss = Literal["contrastive", "triplet", "multi-similarity"]
 Correction = Literal["none", "xbn", "axbn", "sdc"]
@@ -147,6 +148,7 @@ class XBM(nn.Module):
             instances = known(dataset_size, "monitor_drift=True keeps a row an image")
             self.drift = DriftMonitor(config.dim, instances=instances, fields={"label": torch.int64})
             self.slow_drift = SlowDrift(min(_PROBES, instances), config.dim)
+        self.ranks = Ranks.alone()
         self.gate = FreshnessGate(floor=config.fidelity_floor)
         self.correction = _build_correction(config)
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
@@ -176,7 +178,7 @@ class XBM(nn.Module):
         begun = 0 <= self._started <= step
         # An image's own copies, in the batch or remembered, are no pairs.
         own: dict[str, Any] = {"labels": batch.labels, "ids": batch.ids}
-        loss, logs = self._term("batch", embeddings, None, rows=len(batch.ids), **own)
+        loss, logs = self._batch_term(embeddings, **own)
         if begun or "auto" in (config.start_step, config.max_age):
             self._look(embeddings, batch, step=step)
         if self.bank is not None and begun:
@@ -220,12 +222,33 @@ class XBM(nn.Module):
         """The loss over the batch itself or over the memory, and what to log of it."""
         if self.config.loss == "contrastive":
             pairs = losses.contrastive_pairs(embeddings, source, margin=self.margin, **compared)
+            if source is not None:
+                pairs = _of_all_ranks(pairs, self.ranks)
             loss = pairs.loss(self.config.batch_normalize if source is None else self.config.memory_normalize)
             logs = pair_logs(term, pairs, rows=rows)
         else:
             loss = self._loss(embeddings, source, **compared)
             logs = sampled_pair_logs(term, embeddings, source, rows=rows, **compared)
         return loss, {f"{term}_loss": loss.detach(), **logs}
+
+    def _batch_term(self, embeddings: Tensor, *, labels: Tensor, ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss over the batch itself: that of this process, or of all that share one."""
+        labels, ids = self.ranks.gather(labels, ids).columns
+        return self._term(
+            "batch", rows_of_all_ranks(embeddings, self.ranks), None, rows=len(ids), labels=labels, ids=ids
+        )
+
+    def share_batch(self, ranks: Ranks) -> None:
+        """Count the batches of several processes as one from here on.
+
+        The batch term is over the images of all of them, and the contrastive memory term is divided by the pairs of
+        all; with `torchbank.sharding.share_batch_norm` and a shared bank the processes learn what one would learn from
+        the whole batch. Of other losses the memory term is the mean over each process's own images.
+
+        Args:
+            ranks: The processes, all of which have batches of one size.
+        """
+        self.ranks = ranks
 
     def row_loss(self, queries: Tensor, rows: RowSource, fields: dict[str, Tensor]) -> Tensor:
         """The memory term over any rows, for `torchbank.drift.DriftMonitor.measure`.
@@ -291,6 +314,17 @@ class XBM(nn.Module):
     def _read_counters(self) -> None:
         """Host copies, so that a step need not wait for the device to know whether something is due."""
         self._updates, self._started = int(self.updates), int(self.started)
+
+
+def _of_all_ranks(pairs: ContrastivePairs, ranks: Ranks) -> ContrastivePairs:
+    """Those of the queries of all ranks."""
+    if ranks.size == 1:
+        return pairs
+    positives, negatives = (
+        PairSum(rows_of_all_ranks(side.value, ranks), ranks.gather(side.count).columns[0])
+        for side in (pairs.positives, pairs.negatives)
+    )
+    return ContrastivePairs(positives, negatives, pairs.margin)
 
 
 def _build_correction(config: XBMConfig) -> MomentMatching | LocalDrift | None:

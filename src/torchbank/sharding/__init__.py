@@ -7,6 +7,7 @@ other, in every loss. With one process and no process group they do the same alo
 from torchbank.sharding._agreement import check_replicas, checksum
 from torchbank.sharding._checkpoint import checkpoint_state, load_checkpoint
 from torchbank.sharding._collectives import Ranks
+from torchbank.sharding._one_batch import rows_of_all_ranks, share_batch_norm
 from torchbank.sharding._rank_tag import keep_local
 from torchbank.sharding._replicate import ReplicatedBank, replicate
 from torchbank.sharding._shard import ShardedBank, shard
@@ -23,5 +24,7 @@ __all__ = [
     "keep_local",
     "load_checkpoint",
     "replicate",
+    "rows_of_all_ranks",
     "shard",
+    "share_batch_norm",
 ]

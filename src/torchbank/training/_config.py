@@ -46,6 +46,8 @@ class TrainingConfig:
         precision: Of the forward pass; weights stay float32. "fp16" is for GPUs, and slow on a CPU.
         bank_mode: Whose rows the memory bank of several processes holds: "replicated", all of them the rows of all;
             "sharded", each a part of these; "local", each its own.
+        batch_mode: Whether each of several processes normalises and compares its "own" batch, or their batches are one,
+            "shared" (xbm only): then they learn what one process would learn from all of it.
         workers: Processes that load images; 0 loads them in the training process.
 
     Raises:
@@ -81,6 +83,7 @@ class TrainingConfig:
     device: Literal["auto", "cpu"] = "auto"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     bank_mode: Literal["replicated", "sharded", "local"] = "replicated"
+    batch_mode: Literal["own", "shared"] = "own"
     workers: int = 0
 
     def __post_init__(self) -> None:

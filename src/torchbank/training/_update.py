@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from torchbank.sharding import keep_local, replicate, shard
+from torchbank.errors import BankValueError
+from torchbank.sharding import Ranks, keep_local, replicate, shard, share_batch_norm
 from torchbank.training._batches import AnyBatch
 from torchbank.training._config import TrainingConfig
 from torchbank.training._saved_bytes import count_saved_bytes
@@ -38,6 +39,7 @@ class Update:
         method.to(accelerator.device)
         if accelerator.num_processes > 1:
             _share_bank(method, config)
+            _share_batch(method, config)
         keep_local(method)
         self.forward = accelerator.prepare_model(method)
         self.optimizer = build_optimizer(method.parameters(), config)
@@ -106,3 +108,17 @@ def _share_bank(method: Any, config: TrainingConfig) -> None:
     share = replicate if config.bank_mode == "replicated" else shard
     # The short batch at the end of a pass falls to one of the processes.
     method.bank = share(method.bank, uneven=config.images_per_batch is not None and config.last_batch == "keep")
+
+
+def _share_batch(method: Any, config: TrainingConfig) -> None:
+    """Let the batches of all processes be one, where they are to be."""
+    if config.batch_mode == "own":
+        return
+    if not hasattr(method, "share_batch"):
+        msg = (
+            f"batch_mode='shared' is for xbm, whose batch term can be over the images of all processes; "
+            f"{type(method).__name__} takes batch_mode='own'"
+        )
+        raise BankValueError(msg)
+    method.share_batch(Ranks())
+    share_batch_norm(method)
