@@ -77,11 +77,9 @@ def share_batch_norm(model: Module, group: distributed.ProcessGroup | None = Non
     Example:
         >>> import torch
         >>> from torchbank.sharding import share_batch_norm
-        >>> share_batch_norm(torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3)))
-        Sequential(
-          (0): Linear(in_features=2, out_features=3, bias=True)
-          (1): SharedBatchNorm(3, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)
-        )
+        >>> model = share_batch_norm(torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3)))
+        >>> type(model[1]).__name__, list(model.state_dict())[2:4]
+        ('SharedBatchNorm', ['1.weight', '1.bias'])
     """
     ranks = Ranks(group)
     if isinstance(model, nn.modules.batchnorm._BatchNorm):
@@ -121,7 +119,9 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
             self._follow(mean.detach(), variance.detach() * count / (count - 1))
         normalized = centered * (variance + self.eps).rsqrt().view(each)
         if self.weight is not None:
-            normalized = normalized * self.weight.view(each) + self.bias.view(each)
+            normalized = normalized * self.weight.view(each)
+        if self.bias is not None:
+            normalized = normalized + self.bias.view(each)
         return normalized.to(input.dtype)
 
     def _follow(self, mean: Tensor, variance: Tensor) -> None:
