@@ -4,20 +4,12 @@ import copy
 
 import pytest
 import torch
+from memory_rules import RULES
 
 import torchbank as tb
 from torchbank import video
 
 DIM = 4
-RULES = {
-    "fifo": {},
-    "uniform": {"evict": video.UniformOverLifetime(seed=1)},
-    "least used": {"evict": video.LeastUsed(hysteresis=1)},
-    "anchors": {"evict": video.PinnedAnchors(recent=3)},
-    "merging": {"compress": video.MergeNeighbours()},
-    "prototypes": {"compress": video.Prototypes(1, 3), "evict": video.LeastUsed()},
-    "gates": {"write": (video.EveryNth(2), video.Quality(0.3), video.Novelty(0.1))},
-}
 every_rule = pytest.mark.parametrize("rules", RULES.values(), ids=RULES.keys())
 
 

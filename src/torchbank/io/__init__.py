@@ -7,11 +7,14 @@
 from torchbank.banks import Bank
 from torchbank.io._atomic import atomic_write, write_json
 from torchbank.io._bank_file import describe, load, save, write_bank
+from torchbank.io._dtype_names import dtype_name, dtype_of_name
 from torchbank.io._tensor_file import read_header, read_tensors, write_pieces, write_tensors
 
 __all__ = [
     "atomic_write",
     "describe",
+    "dtype_name",
+    "dtype_of_name",
     "load",
     "read_header",
     "read_tensors",

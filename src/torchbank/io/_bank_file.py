@@ -11,6 +11,7 @@ from torch import Tensor
 
 from torchbank.banks import Bank, parse_storage
 from torchbank.errors import BankError, FileFormatError
+from torchbank.io._dtype_names import dtype_name, dtype_of_name
 from torchbank.io._tensor_file import copy_column, read_tensors, write_tensors
 from torchbank.reads import release
 
@@ -122,9 +123,10 @@ def describe(bank: Bank, encoder: str | None, data: str | None) -> dict[str, Any
             "capacity": schema.capacity,
             "dim": schema.dim,
             "metric": schema.metric,
-            "dtype": _name(schema.dtype),
+            "dtype": dtype_name(schema.dtype),
             "fields": {
-                name: {"dtype": _name(field.dtype), "shape": list(field.shape)} for name, field in schema.fields.items()
+                name: {"dtype": dtype_name(field.dtype), "shape": list(field.shape)}
+                for name, field in schema.fields.items()
             },
         },
         "counts": {
@@ -159,8 +161,10 @@ def _build(
         raise FileFormatError(msg)
     try:
         schema = dict(header["schema"])
-        fields = {field: (_dtype(spec["dtype"]), tuple(spec["shape"])) for field, spec in schema.pop("fields").items()}
-        dtype = _dtype(schema.pop("dtype"))
+        fields = {
+            field: (dtype_of_name(spec["dtype"]), tuple(spec["shape"])) for field, spec in schema.pop("fields").items()
+        }
+        dtype = dtype_of_name(schema.pop("dtype"))
         # Before anything is allocated: a damaged header may ask for any capacity.
         if tensors["embeddings"].shape != (schema["capacity"], schema["dim"]):
             msg = f"embeddings of shape {tuple(tensors['embeddings'].shape)}"
@@ -177,15 +181,3 @@ def _build(
 @functools.cache
 def _version(package: str) -> str:
     return importlib.metadata.version(package)
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _dtype(name: str) -> torch.dtype:
-    dtype = getattr(torch, name, None)
-    if not isinstance(dtype, torch.dtype):
-        msg = f"unknown dtype {name!r}"
-        raise TypeError(msg)
-    return dtype

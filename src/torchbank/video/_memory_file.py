@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from torchbank.errors import BankError, FileFormatError
-from torchbank.io import read_tensors, write_tensors
+from torchbank.io import dtype_name, dtype_of_name, read_tensors, write_tensors
 from torchbank.video._rule import build_rule, describe_rule
 
 if TYPE_CHECKING:
@@ -29,8 +29,10 @@ def write(memory: "TemporalMemory", path: str | Path) -> None:
             "metric": memory.metric,
             "gradient_writes": memory.gradient_writes,
         },
-        "dtype": _name(memory.dtype),
-        "fields": {name: [_name(field.dtype), list(field.shape)] for name, field in memory.bank.schema.fields.items()},
+        "dtype": dtype_name(memory.dtype),
+        "fields": {
+            name: [dtype_name(field.dtype), list(field.shape)] for name, field in memory.bank.schema.fields.items()
+        },
         "write": [describe_rule(rule) for rule in memory.write_rules],
         "evict": describe_rule(memory.evict_rule),
         "compress": None if compress is None else describe_rule(compress),
@@ -85,8 +87,8 @@ def _build(path: str | Path, header: dict[str, Any], device: torch.device | str 
     try:
         return TemporalMemory(
             **header["options"],
-            dtype=_dtype(header["dtype"]),
-            fields={name: (_dtype(dtype), tuple(shape)) for name, (dtype, shape) in header["fields"].items()},
+            dtype=dtype_of_name(header["dtype"]),
+            fields={name: (dtype_of_name(dtype), tuple(shape)) for name, (dtype, shape) in header["fields"].items()},
             write=tuple(build_rule(rule) for rule in header["write"]),
             evict=build_rule(header["evict"]),
             compress=None if header["compress"] is None else build_rule(header["compress"]),
@@ -98,15 +100,3 @@ def _build(path: str | Path, header: dict[str, Any], device: torch.device | str 
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         msg = f"{path} has a header that does not describe a temporal memory: {error}"
         raise FileFormatError(msg) from error
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _dtype(name: str) -> torch.dtype:
-    dtype = getattr(torch, name, None)
-    if not isinstance(dtype, torch.dtype):
-        msg = f"unknown dtype {name!r}"
-        raise TypeError(msg)
-    return dtype
